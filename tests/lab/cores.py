@@ -23,7 +23,10 @@ from .kernels import KernelPackage, fetch, resolve
 from .qemu import Machine, Monitor
 
 # What decides how a guest runs and what is kept of it; a change makes new cores.
-_KEY_SOURCES = ("workload.c", "vmcopy.c", "init.sh", "crash-init.sh", "guest.py", "truth.py")
+_KEY_SOURCES = (
+    *("workload/*.[ch]", "vmcopy.c", "init.sh", "crash-init.sh"),
+    *("guest.py", "truth.py"),
+)
 _MEMINFO_FILES = ("proc/meminfo", "proc/zoneinfo", "proc/buddyinfo")
 
 
@@ -119,8 +122,9 @@ def cache_key(guest: Guest, kernel: KernelPackage, sources: Path = SOURCES) -> s
     # By whichever name the kernel was asked for, it is the package that counts.
     description = asdict(replace(guest, kernel=kernel.package))
     digest = hashlib.sha256(json.dumps([description, asdict(kernel)], sort_keys=True).encode())
-    for name in _KEY_SOURCES:
-        digest.update((sources / name).read_bytes())
+    for pattern in _KEY_SOURCES:
+        for path in sorted(sources.glob(pattern)):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

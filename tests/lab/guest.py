@@ -31,7 +31,7 @@ class Guest:
     kernel: an alias (see kernels.ALIASES) or the exact name of a linux-image-* package.
     memory: size as QEMU writes it ("384M", "4G"), at least
         384M for small; one 128 MiB DIMM comes on top (see README.md).
-    workload: "small", "full" or "none" (see workload.c).
+    workload: "small", "full" or "none" (see workload/).
     cpu: a QEMU CPU model; "max" has 5-level paging and 1G pages, "max,-la57" 4-level paging,
         "qemu64" neither.
     crashkernel: value of crashkernel=, by default as little as works.
@@ -76,6 +76,7 @@ class Guest:
     def command_line(self) -> str:
         """Command line of the kernel that will crash."""
         words = ["console=ttyS0", "panic=-1", "nowatchdog", f"crashkernel={self._crashkernel()}"]
+        words += ["memhp_default_state=offline"]  # the workload decides when the DIMM comes online
         if self.workload == "full" and self.memory_mib >= 4096 and self.cpu.startswith("max"):
             words += ["hugepagesz=1G", "hugepages=1"]
         return " ".join([*words, self.extra_cmdline]).strip()
@@ -137,7 +138,7 @@ class Guest:
     def initrd(self, kernel: KernelPackage) -> bytes:
         """Initramfs of the kernel that will crash."""
         cpio = _base_initramfs(kernel, WANTED_MODULES, SOURCES / "init.sh")
-        cpio.add_file("workload", _compiled("workload"))
+        cpio.add_file("workload", _compiled("workload", sorted((SOURCES / "workload").glob("*.c"))))
         add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
         settings = {
             "WORKLOAD": self.workload,
@@ -151,7 +152,7 @@ class Guest:
     def crash_initrd(self, kernel: KernelPackage) -> bytes:
         """Initramfs of the crash kernel: enough to copy /proc/vmcore to a disk."""
         cpio = _base_initramfs(kernel, CRASH_MODULES, SOURCES / "crash-init.sh")
-        cpio.add_file("vmcopy", _compiled("vmcopy"))
+        cpio.add_file("vmcopy", _compiled("vmcopy", [SOURCES / "vmcopy.c"]))
         return cpio.to_bytes()
 
     def _crashkernel(self) -> str:
@@ -182,18 +183,17 @@ def _base_initramfs(kernel: KernelPackage, wanted: Sequence[str], init: Path) ->
     return cpio
 
 
-def _compiled(name: str) -> bytes:
-    """A static program from `<name>.c`."""
+def _compiled(name: str, sources: Sequence[Path]) -> bytes:
+    """A static program made of C `sources`."""
     gcc = require_program("gcc")
     with tempfile.TemporaryDirectory() as scratch:
         program = Path(scratch) / name
-        source = SOURCES / f"{name}.c"
         run = subprocess.run(
-            [gcc, "-static", "-O2", "-pthread", "-o", str(program), str(source)],
+            [gcc, "-static", "-O2", "-pthread", "-o", str(program), *map(str, sources)],
             capture_output=True,
             text=True,
             check=False,
         )
         if run.returncode:
-            raise LabError(f"{name}.c does not compile (libc6-dev installed?):\n{run.stderr}")
+            raise LabError(f"{name} does not compile (libc6-dev installed?):\n{run.stderr}")
         return program.read_bytes()

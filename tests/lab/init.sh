@@ -29,7 +29,7 @@ done
 [ -b /dev/vde ] || fail "the virtio disks did not show up: $(ls /dev/vd* 2>&1)"
 
 # Loaded before the workload takes a memory block offline, so that the block stays in the vmcore.
-mount -t ext4 /dev/vdc /mnt/plain || fail "no ext4 on vdc"
+mount -t ext4 -o noinit_itable /dev/vdc /mnt/plain || fail "no ext4 on vdc"
 cd /mnt/plain
 kexec -p vmlinuz --initrd=initrd --append="$CRASH_COMMAND_LINE" ||
 	fail "kexec -p failed; crashkernel= too large or too small?"
@@ -37,7 +37,7 @@ cd /
 [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || fail "no crash kernel is loaded"
 
 if [ "$WORKLOAD" != none ]; then
-	mount -t ext4 /dev/vdd /mnt/small-blocks || echo "LAB-NOTE no ext4 on vdd"
+	mount -t ext4 -o noinit_itable /dev/vdd /mnt/small-blocks || echo "LAB-NOTE no ext4 on vdd"
 	mkswap /dev/vde >/dev/null && swapon /dev/vde || echo "LAB-NOTE no swap on vde"
 fi
 

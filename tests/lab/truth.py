@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Turn what the guest wrote down before it died into ground truth about its pages.
 
-The workload's record disk holds records (see record() in workload.c).  Its last reading of
+The workload's record disk holds records (see record() in workload/truth.c).  Its last reading of
 /proc/kpageflags was never written out: it lies in the dead kernel's memory, at page frames the
 truth record names, and is read from the vmcore here.  The ELF reading below is deliberately
 independent of the package under test.
