@@ -7,7 +7,6 @@ import argparse
 import shutil
 import sys
 import time
-from typing import List, Optional
 
 from .cache import cache_dir
 from .cores import is_current, list_cores, make_core
@@ -16,7 +15,7 @@ from .guest import Guest
 from .kernels import ALIASES
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; gives the exit status."""
     options = _parser().parse_args(arguments)
     try:
@@ -97,7 +96,7 @@ def _make(options: argparse.Namespace) -> int:
     return 0
 
 
-def _list(options: argparse.Namespace) -> int:
+def _list(_: argparse.Namespace) -> int:
     for core in list_cores():
         size_mib = core.vmcore.stat().st_blocks * 512 >> 20
         mark = "" if is_current(core) else "  (outdated)"

@@ -13,12 +13,12 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable
 
 from . import truth as ground_truth
 from .cache import cache_dir, locked
 from .errors import LabError
-from .guest import DISKS, SOURCES, Guest
+from .guest import DISKS, SOURCES, AfterCopy, Guest
 from .kernels import KernelPackage, fetch, resolve
 from .qemu import Machine, Monitor
 
@@ -64,7 +64,7 @@ class LabCore:
 
     @property
     def meminfo(self) -> Path:
-        """/proc/meminfo, zoneinfo and buddyinfo before the panic, each under a "==> name <==" line."""
+        """/proc/meminfo, zoneinfo, buddyinfo before the panic, each under "==> name <=="."""
         return self.directory / "meminfo.txt"
 
     @property
@@ -73,15 +73,15 @@ class LabCore:
         return self.directory / "records"
 
     @property
-    def qemu_core(self) -> Optional[Path]:
+    def qemu_core(self) -> Path | None:
         """ELF core QEMU wrote just before the panic, if the guest asked for it."""
         path = self.directory / "qemu_core"
         return path if path.exists() else None
 
     @property
-    def truth(self) -> Dict[str, Any]:
+    def truth(self) -> dict[str, Any]:
         """What is known for certain, see README.md."""
-        loaded: Dict[str, Any] = json.loads((self.directory / "truth.json").read_text("utf-8"))
+        loaded: dict[str, Any] = json.loads((self.directory / "truth.json").read_text("utf-8"))
         return loaded
 
 
@@ -101,7 +101,7 @@ def make_core(guest: Guest) -> LabCore:
     return core
 
 
-def list_cores() -> List[LabCore]:
+def list_cores() -> list[LabCore]:
     """All cores in the cache, those of other versions of the lab as well."""
     found = []
     for path in sorted((cache_dir() / "cores").glob("*/guest.json")):
@@ -138,30 +138,33 @@ def _build(core: LabCore) -> None:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        _run_guest(core.guest, core.kernel, building)
-        _keep(core, building)
+        build(core.guest, core.kernel, building)
     except BaseException:
-        _set_aside(building)
+        _leave_only_logs(building)
         raise
     core.directory.parent.mkdir(exist_ok=True)
     building.rename(core.directory)
 
 
-def _run_guest(guest: Guest, kernel: KernelPackage, building: Path) -> None:
-    guest.make_disks(kernel, building)
+def build(
+    guest: Guest, kernel: KernelPackage, building: Path, after_copy: AfterCopy | None = None
+) -> None:
+    """Crash a guest, with `building` as scratch, and leave there the files of a LabCore."""
+    guest.make_disks(kernel, building, after_copy)
     (building / "initrd").write_bytes(guest.initrd(kernel))
-    answers: Dict[str, Callable[[Monitor, List[str]], None]] = {
+    answers: dict[str, Callable[[Monitor, list[str]], None]] = {
         "balloon": lambda monitor, words: monitor.inflate_balloon(int(words[0])),
         "dump": lambda monitor, _: monitor.dump_guest_memory(building / "qemu_core"),
     }
-    machine = Machine(guest.qemu_arguments(kernel, building), building, answers)
+    more_disks = after_copy.disks if after_copy else ()
+    machine = Machine(guest.qemu_arguments(kernel, building, more_disks), building, answers)
     # Generous: emulated, and the machine may be busy with other things.
     machine.run(timeout_seconds=600 + guest.memory_mib * (0.6 if guest.workload == "full" else 0.2))
+    _keep(guest, kernel, building)
 
 
-def _keep(core: LabCore, building: Path) -> None:
+def _keep(guest: Guest, kernel: KernelPackage, building: Path) -> None:
     """Leave in `building` what LabCore promises and nothing else."""
-    started = time.time()
     records = ground_truth.read_records(building / "records")
     size = ground_truth.vmcore_size(building / "vmcore")
     with (building / "vmcore").open("r+b") as file:
@@ -176,7 +179,7 @@ def _keep(core: LabCore, building: Path) -> None:
     raced = ground_truth.differing_runs(before, flags)
     _check_flags(flags, before, raced)
     facts["raced"] = raced
-    facts["release"] = core.kernel.release
+    facts["release"] = kernel.release
     facts["kpageflags_buffer_pfns"] = buffer_runs
 
     (building / "kpageflags").write_bytes(flags)
@@ -187,11 +190,11 @@ def _keep(core: LabCore, building: Path) -> None:
     (building / "records").mkdir()
     for name, content in records.items():
         (building / "records" / name.replace("/", "_")).write_bytes(content)
-    saved = {"guest": asdict(core.guest), "kernel": asdict(core.kernel), "made": started}
+    saved = {"guest": asdict(guest), "kernel": asdict(kernel), "made": time.time()}
     (building / "guest.json").write_text(json.dumps(saved, indent=1), "utf-8")
 
 
-def _check_flags(flags: bytes, before: bytes, raced: List[ground_truth.Run]) -> None:
+def _check_flags(flags: bytes, before: bytes, raced: list[ground_truth.Run]) -> None:
     """The reading dug out of the vmcore must be much like the one that was written to disk."""
     changed = sum(end - first for first, end in raced)
     if len(flags) != len(before) or changed > len(before) // 8 // 20:
@@ -202,7 +205,7 @@ def _check_flags(flags: bytes, before: bytes, raced: List[ground_truth.Run]) -> 
         )
 
 
-def _set_aside(building: Path) -> None:
+def _leave_only_logs(building: Path) -> None:
     """Keep the console of a failed attempt where its error message says it is."""
     for path in building.iterdir():
         if path.name not in ("console.log", "qemu.log"):

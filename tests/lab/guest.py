@@ -7,9 +7,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence
 
 from .cache import require_program
 from .errors import LabError
@@ -22,6 +22,18 @@ DISKS = ("vmcore", "records", "plain.ext4", "small-blocks.ext4", "swap")
 DIMM_MIB = 128  # one memory block, the one the workload takes offline
 MIN_MEMORY_MIB = 384
 RECORDS_DISK_MIB = 4096
+
+
+@dataclass(frozen=True)
+class AfterCopy:
+    """More work for the crash kernel once the vmcore is copied.
+
+    script: runs in the crash kernel, with ext4 loaded.
+    disks: files beside the guest's own disks; the guest sees them after those (vdf, vdg, ...).
+    """
+
+    script: Path
+    disks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Guest:
     cpu: str = "max"
     numa: int = 1
     smp: int = 1
-    crashkernel: Optional[str] = None
+    crashkernel: str | None = None
     extra_cmdline: str = ""
     dump_guest_memory: bool = False
 
@@ -86,10 +98,14 @@ class Guest:
 
         Without acpi_no_memhotplug it would add the DIMM to its own RAM and could not read it.
         """
-        return "console=ttyS0 loglevel=5 panic=-1 nr_cpus=1 reset_devices irqpoll acpi_no_memhotplug"
+        return (
+            "console=ttyS0 loglevel=5 panic=-1 nr_cpus=1 reset_devices irqpoll acpi_no_memhotplug"
+        )
 
-    def qemu_arguments(self, kernel: KernelPackage, directory: Path) -> List[str]:
-        """QEMU's arguments; kernel command line, initrd and disks are in `directory`."""
+    def qemu_arguments(
+        self, kernel: KernelPackage, directory: Path, more_disks: Sequence[str] = ()
+    ) -> list[str]:
+        """QEMU's arguments; initrd and disks are in `directory`."""
         arguments = [
             *("-accel", "tcg,thread=multi"),
             # TCG runs `rep movsb` a byte at a time; without these flags the kernel uses words.
@@ -107,12 +123,14 @@ class Guest:
             for node in range(self.numa):
                 arguments += ["-object", f"memory-backend-ram,id=node{node},size={size_mib}M"]
                 arguments += ["-numa", f"node,nodeid={node},memdev=node{node}"]
-        for disk in DISKS:
+        for disk in (*DISKS, *more_disks):
             path = directory / disk
             arguments += ["-drive", f"file={path},format=raw,if=virtio,cache=unsafe"]
         return arguments
 
-    def make_disks(self, kernel: KernelPackage, directory: Path) -> None:
+    def make_disks(
+        self, kernel: KernelPackage, directory: Path, after_copy: AfterCopy | None = None
+    ) -> None:
         """Make the guest's disks in `directory`, all sparse.
 
         What kexec loads is on the first ext4: as part of the initramfs it would be in a small
@@ -127,7 +145,7 @@ class Guest:
         kdump = directory / "kdump"
         kdump.mkdir()
         shutil.copy(kernel.vmlinuz, kdump / "vmlinuz")
-        (kdump / "initrd").write_bytes(self.crash_initrd(kernel))
+        (kdump / "initrd").write_bytes(self.crash_initrd(kernel, after_copy))
         for disk, options in (
             ("plain.ext4", ["-b", "4096", "-d", str(kdump)]),
             ("small-blocks.ext4", ["-b", "1024"]),
@@ -149,10 +167,13 @@ class Guest:
         cpio.add_file("lab.conf", "".join(lines).encode(), 0o644)
         return cpio.to_bytes()
 
-    def crash_initrd(self, kernel: KernelPackage) -> bytes:
+    def crash_initrd(self, kernel: KernelPackage, after_copy: AfterCopy | None = None) -> bytes:
         """Initramfs of the crash kernel: enough to copy /proc/vmcore to a disk."""
-        cpio = _base_initramfs(kernel, CRASH_MODULES, SOURCES / "crash-init.sh")
+        wanted = WANTED_MODULES if after_copy else CRASH_MODULES
+        cpio = _base_initramfs(kernel, wanted, SOURCES / "crash-init.sh")
         cpio.add_file("vmcopy", _compiled("vmcopy", [SOURCES / "vmcopy.c"]))
+        if after_copy:
+            cpio.add_file("after-copy.sh", after_copy.script)
         return cpio.to_bytes()
 
     def _crashkernel(self) -> str:

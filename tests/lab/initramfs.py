@@ -10,7 +10,6 @@ import re
 import stat
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Set, Tuple, Union
 
 from .errors import LabError
 
@@ -21,11 +20,11 @@ class Cpio:
     """A cpio archive in memory; parent directories are added by themselves."""
 
     def __init__(self) -> None:
-        self._chunks: List[bytes] = []
-        self._directories: Set[str] = set()
+        self._chunks: list[bytes] = []
+        self._directories: set[str] = set()
         self._last_inode = 0
 
-    def add_file(self, name: str, content: Union[bytes, Path], mode: int = 0o755) -> None:
+    def add_file(self, name: str, content: bytes | Path, mode: int = 0o755) -> None:
         """Add a regular file called `name` (an absolute path in the guest)."""
         data = content.read_bytes() if isinstance(content, Path) else content
         self._add(name, stat.S_IFREG | mode, data)
@@ -51,7 +50,7 @@ class Cpio:
         end = _entry("TRAILER!!!", 0, 0, b"", (0, 0))
         return b"".join([*self._chunks, end])
 
-    def _add(self, name: str, mode: int, data: bytes, device: Tuple[int, int] = (0, 0)) -> None:
+    def _add(self, name: str, mode: int, data: bytes, device: tuple[int, int] = (0, 0)) -> None:
         name = name.strip("/")
         parent = name.rpartition("/")[0]
         if parent:
@@ -60,7 +59,7 @@ class Cpio:
         self._chunks.append(_entry(name, self._last_inode, mode, data, device))
 
 
-def _entry(name: str, inode: int, mode: int, data: bytes, device: Tuple[int, int]) -> bytes:
+def _entry(name: str, inode: int, mode: int, data: bytes, device: tuple[int, int]) -> bytes:
     encoded = name.encode() + b"\0"
     n_links = 2 if stat.S_ISDIR(mode) else 1
     fields = (inode, mode, 0, 0, n_links, 0, len(data), 0, 0, *device, len(encoded), 0)
@@ -80,7 +79,7 @@ def add_program(cpio: Cpio, path: Path, name: str) -> None:
         cpio.add_file(guest_path, host_path)
 
 
-def shared_libraries(path: Path) -> Dict[str, Path]:
+def shared_libraries(path: Path) -> dict[str, Path]:
     """Libraries and dynamic loader `path` needs: name in the guest -> file on the host."""
     ldd = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=False)
     if "not found" in ldd.stdout:

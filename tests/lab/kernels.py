@@ -15,9 +15,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from .cache import cache_dir, locked, require_program
 from .errors import LabError
@@ -62,9 +62,9 @@ class KernelPackage:
         """The bootable image."""
         return self.directory / "vmlinuz"
 
-    def module_files(self, wanted: Sequence[str]) -> List[Path]:
+    def module_files(self, wanted: Sequence[str]) -> list[Path]:
         """The `wanted` modules with their dependencies, in the order to load them."""
-        depends: Dict[str, List[str]] = json.loads(
+        depends: dict[str, list[str]] = json.loads(
             (self.directory / "modules.json").read_text("utf-8")
         )["depends"]
         order = load_order(wanted, depends)
@@ -126,9 +126,9 @@ def fetch(kernel: KernelPackage) -> KernelPackage:
     return kernel
 
 
-def load_order(wanted: Sequence[str], depends: Dict[str, List[str]]) -> List[str]:
+def load_order(wanted: Sequence[str], depends: dict[str, list[str]]) -> list[str]:
     """`wanted` and what they need, dependencies first; names not in `depends` are left out."""
-    order: List[str] = []
+    order: list[str] = []
 
     def add(name: str) -> None:
         if name in depends and name not in order:
@@ -141,7 +141,7 @@ def load_order(wanted: Sequence[str], depends: Dict[str, List[str]]) -> List[str
     return order
 
 
-def _newest(name: str) -> Tuple[str, str]:
+def _newest(name: str) -> tuple[str, str]:
     """(package, version) of the image package behind an alias or a package name."""
     if name in ALIASES:
         depends = _apt_field(ALIASES[name], "Depends")
@@ -209,12 +209,12 @@ def _unpack(kernel: KernelPackage) -> None:
     new.rename(kernel.directory / "modules.json")  # last: it says that the rest is there
 
 
-def _module_tree(tree: Path, release: str) -> Dict[str, Path]:
+def _module_tree(tree: Path, release: str) -> dict[str, Path]:
     """Module name -> file, of an unpacked package."""
     root = tree / "lib" / "modules" / release
     if not root.exists():
         root = tree / "usr" / "lib" / "modules" / release
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for directory, _, names in os.walk(root):
         for name in names:
             match = re.match(r"(.+)\.ko(\.xz|\.zst|\.gz)?$", name)
@@ -223,11 +223,11 @@ def _module_tree(tree: Path, release: str) -> Dict[str, Path]:
     return found
 
 
-def _unpack_modules(modules: Dict[str, Path], directory: Path) -> Dict[str, List[str]]:
+def _unpack_modules(modules: dict[str, Path], directory: Path) -> dict[str, list[str]]:
     """Decompress the wanted modules and all they need; gives name -> dependencies."""
     directory.mkdir(exist_ok=True)
-    depends: Dict[str, List[str]] = {}
-    todo: Set[str] = set(WANTED_MODULES)
+    depends: dict[str, list[str]] = {}
+    todo: set[str] = set(WANTED_MODULES)
     while todo:
         name = todo.pop()
         if name in depends or name not in modules:
@@ -239,9 +239,9 @@ def _unpack_modules(modules: Dict[str, Path], directory: Path) -> Dict[str, List
     return depends
 
 
-def module_depends(module: bytes) -> List[str]:
+def module_depends(module: bytes) -> list[str]:
     """Names in the `depends=` entry that modpost writes to a module's .modinfo section."""
-    match: Optional[re.Match[bytes]] = re.search(rb"\0depends=([^\0]*)\0", module)
+    match: re.Match[bytes] | None = re.search(rb"\0depends=([^\0]*)\0", module)
     names = match.group(1).decode() if match else ""
     return [name.replace("-", "_") for name in names.split(",") if name]
 

@@ -18,8 +18,9 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable
 
 from .cache import require_program
 from .errors import LabError
@@ -39,7 +40,7 @@ class Monitor:
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run a QMP command and give back its "return" value; raises LabError on an error."""
-        request: Dict[str, Any] = {"execute": command}
+        request: dict[str, Any] = {"execute": command}
         if arguments:
             request["arguments"] = arguments
         self._stream.write(json.dumps(request) + "\n")
@@ -82,11 +83,11 @@ class Machine:
         self,
         arguments: Sequence[str],
         directory: Path,
-        answers: Dict[str, Callable[[Monitor, List[str]], None]],
+        answers: dict[str, Callable[[Monitor, list[str]], None]],
     ) -> None:
         self.console_log = directory / "console.log"
         self._answers = answers
-        self._lines: List[str] = []
+        self._lines: list[str] = []
         self._partial = b""
         qemu = require_program("qemu-system-x86_64", "qemu-system-x86")
         self._stderr = (directory / "qemu.log").open("w+")
@@ -187,7 +188,7 @@ class Machine:
         return f"{message}; the last console lines of {self.console_log}:\n{tail}"
 
 
-def _connect(path: Path, process: Optional[subprocess.Popen[bytes]] = None) -> socket.socket:
+def _connect(path: Path, process: subprocess.Popen[bytes] | None = None) -> socket.socket:
     """Connect to a UNIX socket that QEMU is about to make."""
     deadline = time.monotonic() + _CONNECT_SECONDS
     while True:

@@ -13,8 +13,9 @@ import array
 import json
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Tuple
+from typing import Any, BinaryIO
 
 from .errors import LabError
 
@@ -24,12 +25,12 @@ _ELF64_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _ELF64_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
 
-Run = Tuple[int, int]
+Run = tuple[int, int]
 
 
-def read_records(disk: Path) -> Dict[str, bytes]:
+def read_records(disk: Path) -> dict[str, bytes]:
     """All records of a record disk by name; raises LabError if the last one ("end") is missing."""
-    records: Dict[str, bytes] = {}
+    records: dict[str, bytes] = {}
     with disk.open("rb") as file:
         while "end" not in records:
             header = file.read(PAGE_SIZE)
@@ -52,14 +53,14 @@ def vmcore_size(disk: Path) -> int:
     return int(match.group(1))
 
 
-def read_pfns(vmcore: Path, runs: List[Run]) -> bytes:
+def read_pfns(vmcore: Path, runs: list[Run]) -> bytes:
     """Contents of runs of page frames from an ELF vmcore, one after the other."""
     with vmcore.open("rb") as file:
         loads = list(_pt_loads(file))
         return b"".join(_read_paddr(file, loads, first, end) for first, end in runs)
 
 
-def differing_runs(before: bytes, after: bytes) -> List[Run]:
+def differing_runs(before: bytes, after: bytes) -> list[Run]:
     """Runs of indices at which two arrays of 64-bit words differ."""
     words = [array.array("Q", data) for data in (before, after)]
     pfns = (pfn for pfn, (old, new) in enumerate(zip(*words)) if old != new)
@@ -76,13 +77,13 @@ def task_comm(shown: str) -> str:
     return (match.group(1) if match else shown)[:_COMM_LENGTH]
 
 
-def tidy(truth: Dict[str, Any]) -> Dict[str, Any]:
+def tidy(truth: dict[str, Any]) -> dict[str, Any]:
     """The workload's truth record as JSON gives it, task names as the kernel has them."""
     truth["tasks"] = sorted([pid, task_comm(comm)] for pid, comm in truth["tasks"])
     return truth
 
 
-def parse_truth(record: bytes) -> Dict[str, Any]:
+def parse_truth(record: bytes) -> dict[str, Any]:
     """Decode the truth record."""
     truth = json.loads(record.decode("utf-8", "replace"))
     if not isinstance(truth, dict):
@@ -90,7 +91,7 @@ def parse_truth(record: bytes) -> Dict[str, Any]:
     return tidy(truth)
 
 
-def _pt_loads(file: BinaryIO) -> Iterator[Tuple[int, int, int]]:
+def _pt_loads(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """(p_paddr, p_filesz, p_offset) of each PT_LOAD."""
     fields = _ELF64_HEADER.unpack(file.read(_ELF64_HEADER.size))
     header_off, count = fields[5], fields[10]
@@ -104,7 +105,7 @@ def _pt_loads(file: BinaryIO) -> Iterator[Tuple[int, int, int]]:
 
 
 def _read_paddr(
-    file: BinaryIO, loads: List[Tuple[int, int, int]], first_pfn: int, end_pfn: int
+    file: BinaryIO, loads: list[tuple[int, int, int]], first_pfn: int, end_pfn: int
 ) -> bytes:
     start, size = first_pfn * PAGE_SIZE, (end_pfn - first_pfn) * PAGE_SIZE
     for paddr, file_size, off in loads:
@@ -114,8 +115,8 @@ def _read_paddr(
     raise LabError(f"no PT_LOAD of the vmcore holds the pages {first_pfn:#x}-{end_pfn:#x}")
 
 
-def _as_runs(pfns: Iterator[int]) -> List[Run]:
-    runs: List[Run] = []
+def _as_runs(pfns: Iterator[int]) -> list[Run]:
+    runs: list[Run] = []
     for pfn in pfns:
         if runs and runs[-1][1] == pfn:
             runs[-1] = (runs[-1][0], pfn + 1)

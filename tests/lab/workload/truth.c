@@ -33,8 +33,8 @@ uint64_t pfn_of(const void *address)
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
-/* "pages": n, "pfns": [[first, end], ...] */
-static void print_pfns(FILE *out, const unsigned char *start, size_t size)
+/* "pages": n, "pfns": [[first, end], ...], of the runs at most @max_runs */
+static void print_pfns(FILE *out, const unsigned char *start, size_t size, size_t max_runs)
 {
 	uint64_t first = 0, end = 0;
 	size_t pages = 0, runs = 0;
@@ -48,13 +48,13 @@ static void print_pfns(FILE *out, const unsigned char *start, size_t size)
 			end++;
 			continue;
 		}
-		if (end && runs++ < MAX_RUNS)
+		if (end && runs++ < max_runs)
 			fprintf(out, "%s[%lu, %lu]", runs > 1 ? ", " : "", first, end);
 		first = pfn;
 		end = pfn ? pfn + 1 : 0;
 	}
 	fprintf(out, "], \"pages\": %zu, \"all_pfns_listed\": %s", pages,
-		runs <= MAX_RUNS ? "true" : "false");
+		runs <= max_runs ? "true" : "false");
 }
 
 int record_fd = -1;
@@ -121,7 +121,7 @@ static size_t print_truth(char *text, size_t capacity, const unsigned char *flag
 	fprintf(out, ",\n\"workload\": {");
 	for (size_t i = 0; i < n_kinds; i++) {
 		fprintf(out, "%s\n\"%s\": {", i ? "," : "", kinds[i].name);
-		print_pfns(out, kinds[i].start, kinds[i].size);
+		print_pfns(out, kinds[i].start, kinds[i].size, MAX_RUNS);
 		if (kinds[i].skipped[0]) {
 			fprintf(out, ", \"skipped\": ");
 			print_json_string(out, kinds[i].skipped);
@@ -150,7 +150,7 @@ static size_t print_truth(char *text, size_t capacity, const unsigned char *flag
 		fprintf(out, ",\n");
 	}
 	fprintf(out, "\"kpageflags_size\": %zu, \"kpageflags_buffer\": {", flags_size);
-	print_pfns(out, flags, flags_size);
+	print_pfns(out, flags, flags_size, SIZE_MAX);
 	fprintf(out, "}}\n");
 	size = ftell(out);
 	if (ferror(out) || size >= capacity)
@@ -195,8 +195,11 @@ void record_and_panic(bool ask_for_dump)
 		fail("mmap");
 	flags_size = count_bytes("/proc/kpageflags", text, text_capacity);
 	capacity = (flags_size + HUGE_2M - 1) & ~(HUGE_2M - 1);
-	flags = map_anonymous(capacity, MAP_POPULATE);
-	if (!flags || mlock(flags, capacity) || mlock(text, text_capacity))
+	flags = map_anonymous(capacity, 0);
+	if (!flags)
+		fail("mmap");
+	madvise(flags, capacity, MADV_HUGEPAGE);	/* fewer runs to name; any pages will do */
+	if (mlock(flags, capacity) || mlock(text, text_capacity))
 		fail("mlock of %zu bytes for kpageflags", capacity);
 
 	record_text_files(text, text_capacity);
