@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sets of numbers kept as sorted, disjoint, half-open ranges: pfns, or physical byte addresses.
+
+A machine's memory is a handful of ranges however large it is, so these are plain tuples, and all
+operations are linear sweeps or bisections over them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+Range = tuple[int, int]
+
+
+class Ranges:
+    """An immutable set of integers as sorted, disjoint, non-adjacent ranges ``(start, end)``.
+
+    Built from ranges in any order, overlapping and empty ones included.
+    """
+
+    __slots__ = ("_ranges", "_starts")
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        merged: list[Range] = []
+        for start, end in sorted(ranges):
+            if start >= end:
+                continue
+            if merged and start <= merged[-1][1]:
+                if end > merged[-1][1]:
+                    merged[-1] = (merged[-1][0], end)
+            else:
+                merged.append((start, end))
+        self._ranges = tuple(merged)
+        self._starts = [start for start, _ in merged]
+
+    def __iter__(self) -> Iterator[Range]:
+        return iter(self._ranges)
+
+    def __len__(self) -> int:
+        """The number of ranges, not of integers: see :attr:`total`."""
+        return len(self._ranges)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ranges) and self._ranges == other._ranges
+
+    def __hash__(self) -> int:
+        return hash(self._ranges)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"({start:#x}, {end:#x})" for start, end in self._ranges)
+        return f"Ranges([{inside}])"
+
+    def __contains__(self, value: int) -> bool:
+        at = bisect_right(self._starts, value) - 1
+        return at >= 0 and value < self._ranges[at][1]
+
+    @property
+    def end(self) -> int:
+        """One past the largest member; 0 when empty."""
+        return self._ranges[-1][1] if self._ranges else 0
+
+    @property
+    def total(self) -> int:
+        """How many integers the set has."""
+        return sum(end - start for start, end in self._ranges)
+
+    def within(self, start: int, end: int) -> Iterator[Range]:
+        """The parts of the set inside ``[start, end)``, in ascending order."""
+        at = max(0, bisect_right(self._starts, start) - 1)
+        while at < len(self._ranges) and self._ranges[at][0] < end:
+            low = max(start, self._ranges[at][0])
+            high = min(end, self._ranges[at][1])
+            if low < high:
+                yield low, high
+            at += 1
+
+    def clipped(self, start: int, end: int) -> Ranges:
+        """The part of the set inside ``[start, end)``, as a set."""
+        return Ranges(self.within(start, end))
+
+    def __sub__(self, other: Ranges) -> Ranges:
+        """The integers of this set that are not in ``other``."""
+        left: list[Range] = []
+        for start, end in self._ranges:
+            for hole_start, hole_end in other.within(start, end):
+                left.append((start, hole_start))
+                start = hole_end
+            left.append((start, end))
+        return Ranges(left)
+
+    def pages(self, page_shift: int) -> Ranges:
+        """The pfns of which at least one byte is in this set of physical addresses."""
+        mask = (1 << page_shift) - 1
+        return Ranges((start >> page_shift, (end + mask) >> page_shift) for start, end in self)
+
+
+def align_down(value: int, alignment: int) -> int:
+    """The largest multiple of ``alignment`` (a power of two) that is not above ``value``."""
+    return value & ~(alignment - 1)
+
+
+def align_up(value: int, alignment: int) -> int:
+    """The smallest multiple of ``alignment`` (a power of two) that is not below ``value``."""
+    return (value + alignment - 1) & ~(alignment - 1)
