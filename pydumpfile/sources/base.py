@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every source of a dead machine's memory offers, whatever file it comes from."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+from pydumpfile.errors import FaultError
+from pydumpfile.pfn import Range, Ranges
+
+MAX_PADDR = 1 << 52
+"""No supported machine addresses more: x86_64 has 52 physical address bits at most."""
+
+
+class Source(abc.ABC):
+    """Physical memory of a dead machine, and the notes its kernel left.
+
+    Not for several threads at once: the bytes that :meth:`view` gives are only good until the next
+    call of any method.
+    """
+
+    path: str
+    machine: str
+    """The architecture as utsname spells it: ``x86_64``."""
+    exists: Ranges
+    """Physical byte addresses that the machine had as memory."""
+    data: Ranges
+    """Those of them for which the file holds bytes; a subset of ``exists``."""
+    phys_base_hint: Optional[int]
+    """phys_base as the file's own layout suggests it, if it does."""
+    notes_size: int
+    """Bytes of all notes."""
+    vmcoreinfo: Optional[bytes]
+    """Text of the VMCOREINFO note, if there is one."""
+    vmcoreinfo_off: int
+    """Where that text starts within the notes; 0 without it."""
+    nr_cpus: int
+    """NT_PRSTATUS notes: one for each CPU that was up."""
+
+    @abc.abstractmethod
+    def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
+        """The bytes of physical addresses ``[paddr, paddr + size)``, without copying if possible.
+
+        :param wanted: byte ranges relative to ``paddr`` that will be looked at; the rest may be
+            anything. Everything if None.
+        :raises NotInDumpError: a wanted byte is not in the file; with its address.
+        :raises FaultError: a wanted byte cannot be read from the file; with its address.
+        """
+
+    @abc.abstractmethod
+    def stretch_end(self, paddr: int) -> int:
+        """Up to which address :meth:`view` gives bytes from ``paddr`` on without assembling them.
+
+        Equal to ``paddr`` where the file has nothing.
+        """
+
+    @abc.abstractmethod
+    def iter_notes(self) -> Iterator[bytes]:
+        """The notes, all ``notes_size`` bytes of them, in pieces of bounded size."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def read(self, paddr: int, size: int) -> bytes:
+        """A copy of the bytes at ``[paddr, paddr + size)``; raises as :meth:`view` does."""
+        return bytes(self.view(paddr, size))
+
+    def read_page(self, pfn: int, page_shift: int) -> bytes:
+        """One page, with zeros for the bytes that the machine did not have or the file lacks.
+
+        The first and last page of a range of memory may be fractional: low memory of a PC ends at
+        0x9fc00.
+
+        :raises FaultError: the file should have bytes of the page but cannot be read.
+        """
+        page = bytearray(1 << page_shift)
+        start = pfn << page_shift
+        for low, high in self.data.within(start, start + len(page)):
+            page[low - start : high - start] = self.read(low, high - low)
+        return bytes(page)
+
+
+class UnreadableError(FaultError):
+    """The file should hold the byte, but reading it fails with ``errno``."""
+
+    def __init__(self, address: int, errno: int, strerror: str) -> None:
+        super().__init__(address, "physical", f"cannot be read: {strerror}")
+        self.errno = errno

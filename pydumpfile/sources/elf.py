@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""ELF vmcores: /proc/vmcore, copies of it, and what QEMU's dump-guest-memory writes.
+
+Physical addresses come from ``p_paddr`` alone, so that the virtual duplicates of QEMU's ``-p`` and
+the kernel image that /proc/vmcore lists twice are harmless. Where segments overlap, the first in
+file order gives the bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Optional
+
+from pydumpfile.errors import (
+    FormatError,
+    InputError,
+    NotInDumpError,
+    TruncatedError,
+    UnsupportedError,
+)
+from pydumpfile.formats import elf
+from pydumpfile.pfn import Range, Ranges
+from pydumpfile.sources.base import MAX_PADDR, Source, UnreadableError
+from pydumpfile.sources.filebytes import open_bytes
+
+_START_KERNEL_MAP = 0xFFFFFFFF80000000
+_MAX_NOTES_SIZE = 64 << 20
+_NOTES_PIECE_SIZE = 1 << 20
+
+
+class Run(NamedTuple):
+    """Physical addresses ``[start, end)`` whose bytes lie in the file from ``off`` on."""
+
+    start: int
+    end: int
+    off: int
+
+
+class ElfSource(Source):
+    """A 64-bit little-endian ELF core; takes over the open file descriptor ``fd``."""
+
+    def __init__(self, fd: int, path: str, use_mmap: bool = True) -> None:
+        self.path = path
+        self._fd = fd
+        self._file_size = os.fstat(fd).st_size
+        header = self._read_header()
+        self.machine = elf.MACHINES.get(header.e_machine, f"machine {header.e_machine}")
+        segments = self._read_segments(header)
+        self._notes = [s for s in segments if s.p_type == elf.PT_NOTE]
+        loads = [s for s in segments if s.p_type == elf.PT_LOAD and s.p_paddr != elf.NO_PADDR]
+        if not loads:
+            raise FormatError(path, header.e_phoff, "at least one PT_LOAD with a physical address",
+                              f"{len(segments)} program headers, none such")  # fmt: skip
+        self._check_extents(loads, header)
+        self.exists = Ranges((s.p_paddr, s.p_paddr + s.p_memsz) for s in loads)
+        self._runs = file_runs(loads)
+        self._run_starts = [run.start for run in self._runs]
+        self.data = Ranges((run.start, run.end) for run in self._runs)
+        self.phys_base_hint = next(
+            (s.p_paddr - (s.p_vaddr - _START_KERNEL_MAP)
+             for s in loads if s.p_vaddr >= _START_KERNEL_MAP), None)  # fmt: skip
+        self._parse_notes()
+        self._file = open_bytes(fd, use_mmap)
+
+    def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
+        run = self._run_at(paddr)
+        if run is not None and paddr + size <= run.end:
+            try:
+                return self._file.view(run.off + paddr - run.start, size, wanted)
+            except OSError:
+                pass  # the careful way below finds the page at fault, or reads what mmap could not
+        return self._assemble(paddr, size, wanted if wanted is not None else ((0, size),))
+
+    def stretch_end(self, paddr: int) -> int:
+        run = self._run_at(paddr)
+        return run.end if run is not None else paddr
+
+    def iter_notes(self) -> Iterator[bytes]:
+        for note in self._notes:
+            for done in range(0, note.p_filesz, _NOTES_PIECE_SIZE):
+                piece = min(_NOTES_PIECE_SIZE, note.p_filesz - done)
+                yield self._pread(note.p_offset + done, piece, "notes")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _run_at(self, paddr: int) -> Optional[Run]:
+        at = bisect_right(self._run_starts, paddr) - 1
+        if at >= 0 and paddr < self._runs[at].end:
+            return self._runs[at]
+        return None
+
+    def _assemble(self, paddr: int, size: int, wanted: Sequence[Range]) -> memoryview:
+        """A copy of the wanted ranges, piece by piece from wherever the file has them."""
+        copy = memoryview(bytearray(size))
+        for start, end in wanted:
+            while start < end:
+                run = self._run_at(paddr + start)
+                if run is None:
+                    raise NotInDumpError(paddr + start)
+                piece_end = min(end, run.end - paddr)
+                off = run.off + paddr + start - run.start
+                self._read_into(off, copy[start:piece_end], paddr + start)
+                start = piece_end
+        return copy
+
+    def _read_into(self, off: int, buffer: memoryview, paddr: int) -> None:
+        """Fill ``buffer``; on failure find the first page that cannot be read."""
+        try:
+            self._file.read_into(off, buffer)
+        except OSError as error:
+            page = 4096 - paddr % 4096
+            if len(buffer) <= page:
+                raise UnreadableError(paddr, error.errno or 0, error.strerror or "") from error
+            self._read_into(off, buffer[:page], paddr)
+            self._read_into(off + page, buffer[page:], paddr + page)
+
+    def _read_header(self) -> elf.Ehdr:
+        ident = self._pread(0, elf.EI_NIDENT, "ELF identification")
+        if ident[elf.EI_CLASS] != elf.ELFCLASS64:
+            raise UnsupportedError(f"{self.path}: a core of a 32-bit machine")
+        if ident[elf.EI_DATA] != elf.ELFDATA2LSB:
+            raise UnsupportedError(f"{self.path}: a core of a big-endian machine")
+        header = elf.Ehdr._make(elf.EHDR.unpack(self._pread(0, elf.EHDR.size, "ELF header")))
+        if header.e_type != elf.ET_CORE:
+            raise FormatError(self.path, 16, "an ELF core (e_type 4)", f"e_type {header.e_type}",
+                              "this is not a memory image")  # fmt: skip
+        if header.e_phentsize != elf.PHDR.size:
+            raise FormatError(self.path, 54, f"program headers of {elf.PHDR.size} bytes",
+                              f"e_phentsize {header.e_phentsize}")  # fmt: skip
+        return header
+
+    def _read_segments(self, header: elf.Ehdr) -> list[elf.Phdr]:
+        n = header.e_phnum
+        if n == elf.PN_XNUM:
+            n = elf.sh_info(self._pread(header.e_shoff, elf.SHDR_SIZE, "section header 0"))
+        return elf.parse_phdrs(
+            self._pread(header.e_phoff, n * elf.PHDR.size, f"{n} program headers")
+        )
+
+    def _check_extents(self, loads: list[elf.Phdr], header: elf.Ehdr) -> None:
+        """Refuse sizes that cannot be, and a file shorter than its segments."""
+        for i, s in enumerate(loads):
+            if s.p_filesz > s.p_memsz or s.p_paddr + s.p_memsz > MAX_PADDR:
+                raise FormatError(
+                    self.path, header.e_phoff,
+                    f"PT_LOAD {i} inside the {MAX_PADDR:#x} bytes a machine can address, and with "
+                    "p_filesz up to p_memsz",
+                    f"p_paddr {s.p_paddr:#x}, p_filesz {s.p_filesz:#x}, p_memsz {s.p_memsz:#x}",
+                    "the program headers are damaged",
+                )  # fmt: skip
+            if s.p_offset + s.p_filesz > self._file_size:
+                raise TruncatedError(
+                    self.path, self._file_size,
+                    f"bytes up to {s.p_offset + s.p_filesz:#x}, where PT_LOAD {i} "
+                    f"(physical {s.p_paddr:#x}) ends", "the end of the file",
+                    "the core was not copied whole",
+                )  # fmt: skip
+
+    def _parse_notes(self) -> None:
+        """Find VMCOREINFO and count CPUs."""
+        self.notes_size = sum(note.p_filesz for note in self._notes)
+        if self.notes_size > _MAX_NOTES_SIZE:
+            raise FormatError(
+                self.path, self._notes[0].p_offset, f"at most {_MAX_NOTES_SIZE} bytes of notes",
+                f"{self.notes_size} bytes", "the program headers are damaged",
+            )  # fmt: skip
+        self.vmcoreinfo = None
+        self.vmcoreinfo_off = 0
+        self.nr_cpus = 0
+        before = 0
+        for segment in self._notes:
+            blob = self._pread(segment.p_offset, segment.p_filesz, "notes")
+            for note in elf.iter_notes(blob):
+                if note is None:
+                    raise FormatError(self.path, segment.p_offset, "whole notes",
+                                      "a note that runs past its PT_NOTE")  # fmt: skip
+                if note.name == b"CORE" and note.type == elf.NT_PRSTATUS:
+                    self.nr_cpus += 1
+                elif note.name == b"VMCOREINFO" and self.vmcoreinfo is None:
+                    self.vmcoreinfo = blob[note.desc_off : note.desc_off + note.desc_size]
+                    self.vmcoreinfo_off = before + note.desc_off
+                elif note.name in (b"Xen", b"VMCOREINFO_XEN"):
+                    raise UnsupportedError(f"{self.path}: a core of a Xen machine")
+            before += segment.p_filesz
+
+    def _pread(self, off: int, size: int, what: str) -> bytes:
+        if off + size > max(self._file_size, elf.EHDR.size):
+            raise TruncatedError(
+                self.path, off, f"{size} bytes of {what}",
+                f"the end of the file at {self._file_size:#x}", "the core was not copied whole",
+            )  # fmt: skip
+        try:
+            data = os.pread(self._fd, size, off)
+            while 0 < len(data) < size:
+                more = os.pread(self._fd, size - len(data), off + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise InputError(self.path, error.errno, f"reading {what} at {off:#x}") from error
+        if len(data) < size:
+            raise TruncatedError(self.path, off, f"{size} bytes of {what}", f"{len(data)} bytes",
+                                 "the core was not copied whole")  # fmt: skip
+        return data
+
+
+def file_runs(loads: Sequence[elf.Phdr]) -> list[Run]:
+    """Which physical addresses lie where in the file: sorted, disjoint, joined where both go on.
+
+    Of overlapping segments the first in file order counts. A sweep over the sorted starts with a
+    heap of the segments that are open there: 65536 segments cost no more than a sort.
+    """
+    order = sorted((s.p_paddr, i) for i, s in enumerate(loads) if s.p_filesz)
+    runs: list[Run] = []
+    open_segments: list[int] = []
+    at = 0
+    position = 0
+    while at < len(order) or open_segments:
+        if not open_segments:
+            position = order[at][0]
+        while at < len(order) and order[at][0] <= position:
+            heapq.heappush(open_segments, order[at][1])
+            at += 1
+        first = loads[open_segments[0]]
+        end = first.p_paddr + first.p_filesz
+        if end <= position:
+            heapq.heappop(open_segments)
+            continue
+        if at < len(order):
+            end = min(end, order[at][0])
+        off = first.p_offset + position - first.p_paddr
+        last = runs[-1] if runs else None
+        if last and last.end == position and last.off + last.end - last.start == off:
+            runs[-1] = Run(last.start, end, last.off)
+        else:
+            runs.append(Run(position, end, off))
+        position = end
+    return runs

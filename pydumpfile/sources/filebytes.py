@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bytes of an open file in large pieces: by mmap windows where the file allows it, else by pread.
+
+Mapping is what makes /proc/vmcore fast: the kernel maps a whole window at once, but copies and
+remaps page by page for read(2). For an ordinary file it saves the copy, but a page that cannot be
+read then kills the process with SIGBUS. So a mapped ordinary file is populated by
+MADV_POPULATE_READ first (Linux 5.14), which reports such a page as an error and is the faster way
+to fault pages in; a kernel without it gets pread.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Sequence
+from typing import Optional
+
+from pydumpfile.pfn import Range, align_down, align_up
+
+WINDOW_SIZE = 16 << 20
+"""The most that one view may span, and so the most of a file that is mapped or buffered at once."""
+_MADV_POPULATE_READ = 22
+_GRANULE = mmap.ALLOCATIONGRANULARITY
+
+
+class FileBytes(abc.ABC):
+    """A file's bytes by offset. Errors are plain :class:`OSError`; past the end it is EFAULT."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @abc.abstractmethod
+    def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
+        """``size`` bytes (at most ``WINDOW_SIZE``) at ``off``, good until the next call.
+
+        Only the ``wanted`` ranges, relative to ``off``, need to be right; all if None.
+        """
+
+    def read_into(self, off: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``off`` on, by pread."""
+        done = 0
+        while done < len(buffer):
+            n = os.preadv(self.fd, [buffer[done:]], off + done)
+            if n == 0:
+                raise OSError(errno.EFAULT, "the file ends here")
+            done += n
+
+
+class ReadFile(FileBytes):
+    """By pread into one buffer, which grows to what is asked for: works on every file."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._buffer = memoryview(bytearray(0))
+
+    def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(size))
+        for start, end in wanted if wanted is not None else ((0, size),):
+            self.read_into(off + start, self._buffer[start:end])
+        return self._buffer[:size]
+
+
+class MappedFile(FileBytes):
+    """By sliding mmap windows."""
+
+    def __init__(self, fd: int, populate: bool) -> None:
+        super().__init__(fd)
+        self._populate = populate
+        self._size = os.fstat(fd).st_size
+        self._window: Optional[mmap.mmap] = None
+        self._window_off = 0
+        self._window_end = 0
+
+    def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
+        if off + size > self._size:
+            raise OSError(errno.EFAULT, "the file ends here")
+        if not (self._window_off <= off and off + size <= self._window_end):
+            self._slide(off, size)
+        assert self._window is not None
+        at = off - self._window_off
+        if self._populate:
+            for start, end in wanted if wanted is not None else ((0, size),):
+                page = align_down(at + start, _GRANULE)
+                self._window.madvise(_MADV_POPULATE_READ, page, at + end - page)
+        return memoryview(self._window)[at : at + size]
+
+    def _slide(self, off: int, size: int) -> None:
+        """Map a window that starts at ``off``; the old one goes with the last view of it."""
+        self._window = None
+        start = align_down(off, _GRANULE)
+        end = min(max(align_up(off + size, _GRANULE), start + WINDOW_SIZE), self._size)
+        self._window = mmap.mmap(self.fd, end - start, mmap.MAP_SHARED, mmap.PROT_READ,
+                                 offset=start)  # fmt: skip
+        self._window_off = start
+        self._window_end = end
+
+
+def open_bytes(fd: int, use_mmap: bool = True) -> FileBytes:
+    """The fastest reader that works for the file behind ``fd``."""
+    status = os.fstat(fd)
+    if not use_mmap or not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return ReadFile(fd)
+    try:
+        window = mmap.mmap(fd, min(_GRANULE, status.st_size), mmap.MAP_SHARED, mmap.PROT_READ)
+    except OSError:  # /proc/vmcore before Linux 3.11, or memory the kernel cannot map
+        return ReadFile(fd)
+    try:
+        window.madvise(_MADV_POPULATE_READ)
+        return MappedFile(fd, populate=True)
+    except OSError:
+        # A mapping of page frames, as /proc/vmcore gives, is populated from the start and refuses
+        # the call; so does every mapping before Linux 5.14. st_dev tells the two apart.
+        if _is_proc(fd):
+            return MappedFile(fd, populate=False)
+        return ReadFile(fd)
+    finally:
+        window.close()
+
+
+def _is_proc(fd: int) -> bool:
+    """Whether the file lives in /proc, where no mapped page can be missing."""
+    try:
+        return os.fstat(fd).st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
