@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A dead kernel, opened: its memory, its description of itself, its mem_map."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from types import TracebackType
+from typing import NamedTuple, Optional
+
+from pydumpfile.errors import FaultError, FormatError, MissingFactError, UnsupportedError
+from pydumpfile.kernel.facts import Facts
+from pydumpfile.kernel.memmap import MemMap, find_mem_map
+from pydumpfile.memory import x86_64
+from pydumpfile.memory.space import AddressSpace
+from pydumpfile.memory.x86_64 import PageTables
+from pydumpfile.sources import Source, open_source
+
+_UTSNAME_FIELD_SIZE = 65
+_UTSNAME_OFF = 4  # of uts_namespace.name, where the description lacks it: behind a refcount
+
+
+class Utsname(NamedTuple):
+    """``struct new_utsname`` as text."""
+
+    sysname: str
+    nodename: str
+    release: str
+    version: str
+    machine: str
+    domainname: str
+
+
+class Vmcore:
+    """One open memory image. Everything that costs reads is found when first asked for."""
+
+    def __init__(self, source: Source) -> None:
+        if source.machine != "x86_64":
+            raise UnsupportedError(
+                f"{source.path}: a core of a {source.machine} machine", "only x86_64 is, so far"
+            )
+        self.source = source
+        self.page_shift = x86_64.PAGE_SHIFT
+        self._check_page_size()
+
+    @classmethod
+    def open(cls, path: str) -> Vmcore:
+        """Open the image at ``path``; raises as :func:`pydumpfile.sources.open_source`."""
+        source = open_source(path)
+        try:
+            return cls(source)
+        except BaseException:
+            source.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.source.close()
+
+    def __enter__(self) -> Vmcore:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def facts(self) -> Optional[Facts]:
+        """What the kernel says of itself; None if the image has no VMCOREINFO note."""
+        if self.source.vmcoreinfo is None:
+            return None
+        return Facts.from_vmcoreinfo(self.source.vmcoreinfo, self.source.path)
+
+    def need_facts(self) -> Facts:
+        """:attr:`facts`, where there is no going on without.
+
+        :raises MissingFactError: there are none.
+        """
+        if self.facts is None:
+            raise MissingFactError(
+                "VMCOREINFO", f"the notes of {self.source.path}",
+                "nothing is known about this kernel, so only -d 0 and -d 1 work; for QEMU's "
+                "dump-guest-memory the machine needs '-device vmcoreinfo'",
+            )  # fmt: skip
+        return self.facts
+
+    @cached_property
+    def levels(self) -> int:
+        """Page-table levels of the dead kernel: 4 or 5."""
+        return 5 if self.facts and self.facts.number("pgtable_l5_enabled") else 4
+
+    @cached_property
+    def phys_base(self) -> int:
+        """Physical address of the kernel image less its link-time place; may be negative.
+
+        From the description, else from the PT_LOAD of the kernel image, else 0.
+        """
+        said = self.facts.number("phys_base") if self.facts else None
+        if said is not None:
+            return said - (1 << 64) if said >> 63 == 1 else said
+        return self.source.phys_base_hint or 0
+
+    @cached_property
+    def memory(self) -> AddressSpace:
+        """Virtual memory of the kernel.
+
+        :raises MissingFactError: nothing says where its page tables are.
+        """
+        facts = self.need_facts()
+        root_vaddr = facts.find_symbol("init_level4_pgt")
+        if root_vaddr is None:  # renamed in Linux 4.13 (65ade2f872b4)
+            root_vaddr = facts.symbol("init_top_pgt")
+        root_paddr = root_vaddr - x86_64.START_KERNEL_MAP + self.phys_base
+        sme_mask = facts.number("sme_mask") or 0
+        return AddressSpace(self.source, PageTables(self.source, root_paddr, self.levels, sme_mask))
+
+    @cached_property
+    def mem_map(self) -> MemMap:
+        """Where the struct pages are; raises as :func:`pydumpfile.kernel.memmap.find_mem_map`."""
+        facts = self.need_facts()
+        max_pfn = self.source.exists.pages(self.page_shift).end
+        return find_mem_map(facts, self.memory, max_pfn, self.page_shift, self.levels)
+
+    @cached_property
+    def utsname_bytes(self) -> Optional[bytes]:
+        """``struct new_utsname`` as it lies in memory; None if it cannot be found or read."""
+        vaddr = self.facts.find_symbol("init_uts_ns") if self.facts else None
+        if self.facts is None or vaddr is None:
+            return None
+        offset = self.facts.find_offset("uts_namespace", "name")
+        try:
+            return self.memory.read(
+                vaddr + (_UTSNAME_OFF if offset is None else offset),
+                len(Utsname._fields) * _UTSNAME_FIELD_SIZE,
+            )
+        except (FaultError, MissingFactError):
+            return None
+
+    @cached_property
+    def utsname(self) -> Optional[Utsname]:
+        """:attr:`utsname_bytes` as text."""
+        raw = self.utsname_bytes
+        if raw is None:
+            return None
+        fields = range(0, len(raw), _UTSNAME_FIELD_SIZE)
+        return Utsname(*(raw[i : i + _UTSNAME_FIELD_SIZE].split(b"\0")[0].decode("utf-8", "replace")
+                         for i in fields))  # fmt: skip
+
+    @cached_property
+    def crash_time(self) -> int:
+        """When the kernel panicked, in seconds since the epoch; 0 if it does not say."""
+        return (self.facts.find("CRASHTIME") or 0) if self.facts else 0
+
+    def _check_page_size(self) -> None:
+        said = self.facts.find("PAGESIZE") if self.facts else None
+        if said is not None and said != 1 << self.page_shift:
+            raise FormatError(
+                f"VMCOREINFO of {self.source.path}", self.source.vmcoreinfo_off,
+                f"PAGESIZE={1 << self.page_shift}, the only page size of x86_64",
+                f"PAGESIZE={said}", "the note is damaged",
+            )  # fmt: skip

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dead kernel's virtual memory: reads through its page tables, in as few pieces as possible."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from pydumpfile.errors import FaultError
+from pydumpfile.memory.x86_64 import PageTables
+from pydumpfile.sources.base import Source
+
+_U64 = Struct("<Q")
+
+
+class AddressSpace:
+    """Virtual addresses of the kernel itself: image, direct map, vmemmap, vmalloc."""
+
+    def __init__(self, source: Source, page_tables: PageTables) -> None:
+        self._source = source
+        self._page_tables = page_tables
+
+    def view(self, vaddr: int, size: int) -> memoryview:
+        """The bytes at ``[vaddr, vaddr + size)``, without copying where they lie together.
+
+        Good until the next read of anything.
+
+        :raises FaultError: with the address of the first byte that cannot be had.
+        """
+        pieces = list(self._page_tables.translate(vaddr, size))
+        if len(pieces) == 1:
+            return self._source.view(pieces[0][0], size)
+        copy = memoryview(bytearray(size))
+        done = 0
+        for paddr, length in pieces:
+            copy[done : done + length] = self._source.view(paddr, length)
+            done += length
+        return copy
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        """A copy of the bytes at ``[vaddr, vaddr + size)``; raises as :meth:`view` does."""
+        return bytes(self.view(vaddr, size))
+
+    def read_u64(self, vaddr: int) -> int:
+        """The unsigned long at ``vaddr``."""
+        (value,) = _U64.unpack(self.read(vaddr, 8))
+        return int(value)
+
+    def salvage(self, vaddr: int, size: int, unit: int) -> tuple[bytearray, list[int]]:
+        """What can be read of ``[vaddr, vaddr + size)`` in ``unit``-sized records.
+
+        For when :meth:`view` fails. A record that cannot be read whole is zeros.
+
+        :return: the bytes, and the indices of the records that could not be read.
+        """
+        records = bytearray(size)
+        lost: list[int] = []
+        suspects = [(0, size // unit)]
+        while suspects:
+            first, end = suspects.pop()
+            try:
+                view = self.view(vaddr + first * unit, (end - first) * unit)
+            except FaultError:
+                if end - first == 1:
+                    lost.append(first)
+                else:
+                    middle = (first + end) // 2
+                    suspects += [(first, middle), (middle, end)]
+            else:
+                records[first * unit : end * unit] = view
+        return records, sorted(lost)
+
+    def is_kernel(self, vaddr: int) -> bool:
+        """Whether ``vaddr`` lies in the kernel's half of the address space."""
+        return self._page_tables.lowest_kernel_vaddr <= vaddr < 1 << 64
