@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds pydumpfile._pagescan from the C in this folder; setup.py names it to setuptools.
+
+pagescan.h is at once what the C includes and, less its preprocessor lines, what cffi reads.
+"""
+
+import os
+import pathlib
+
+from cffi import FFI
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_DECLARATIONS = "".join(
+    line
+    for line in (_HERE / "pagescan.h").read_text(encoding="ascii").splitlines(keepends=True)
+    if not line.startswith("#")
+)
+# setuptools wants source paths relative to setup.py.
+_SOURCES = [os.path.join("csrc", name) for name in ("classify.c", "zero.c", "encode.c")]
+
+ffibuilder = FFI()
+ffibuilder.cdef(_DECLARATIONS)
+ffibuilder.set_source(
+    "pydumpfile._pagescan",
+    '#include "pagescan.h"',
+    sources=_SOURCES,
+    include_dirs=["csrc"],
+    depends=[os.path.join("csrc", "pagescan.h")],
+    extra_compile_args=["-O3", "-std=gnu11"],
+)

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The hot loops of pydumpfile: what a struct page says, which pages are zero, where a page goes.
+ *
+ * Every function works on a whole block, takes pointers and lengths, returns a count or a negative
+ * status, and neither allocates, nor does I/O, nor keeps anything: callers may run them without the
+ * GIL. pydumpfile/filter/reference.py does the same in plain Python, bit for bit.
+ *
+ * This file is also what cffi's cdef() reads, less the lines that start with '#': declarations only.
+ */
+#ifndef PYDUMP_PAGESCAN_H
+#define PYDUMP_PAGESCAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Negative return values. */
+enum pydump_status {
+	PYDUMP_OK = 0,
+	PYDUMP_BAD_ARGUMENT = -1,	/* lengths or ranges that do not fit each other */
+	PYDUMP_NO_SPACE = -2,		/* the output buffer is too small */
+	PYDUMP_CODEC_FAILED = -3	/* the compression library refused a page */
+};
+
+/* Kinds of pages left out; pydumpfile.filter.level.Kind. */
+enum pydump_kind {
+	PYDUMP_FREE,
+	PYDUMP_CACHE,
+	PYDUMP_CACHE_PRIVATE,
+	PYDUMP_USER,
+	PYDUMP_HWPOISON,
+	PYDUMP_OFFLINE,
+	PYDUMP_KINDS
+};
+
+/*
+ * A test of one aligned 64-bit word of a struct page: (word at off) & mask == value, little-endian.
+ * mask 0 with value 1 is never true. after: the word is in the struct page behind this one.
+ */
+struct pydump_test {
+	uint32_t off;
+	uint32_t after;
+	uint64_t mask;
+	uint64_t value;
+};
+
+/* One kernel and one dump level, folded into offsets, masks and values. No versions, no levels. */
+struct pydump_plan {
+	uint32_t page_size;		/* sizeof(struct page), a multiple of 8 */
+	uint32_t flags_off;		/* unsigned long page.flags */
+	uint32_t mapping_off;		/* unsigned long page.mapping */
+	uint32_t private_off;		/* unsigned long page.private */
+	uint32_t order_off;		/* word with the compound order, in the struct page behind a head */
+	uint32_t order_shift;		/* where in that word */
+	uint64_t order_mask;		/* 0: the kernel does not say */
+	uint32_t max_order;		/* LENGTH(zone.free_area), 64 at most */
+	uint32_t drop_cache;		/* cache pages without private data go */
+	uint32_t drop_cache_private;	/* all cache pages go */
+	uint32_t drop_user;		/* anonymous and hugetlb pages go */
+	struct pydump_test tail;
+	struct pydump_test head;
+	struct pydump_test slab_type;
+	struct pydump_test slab_flag;
+	struct pydump_test buddy;	/* never true unless free pages go */
+	struct pydump_test unaccepted;	/* likewise */
+	struct pydump_test hugetlb;
+	struct pydump_test offline;
+	struct pydump_test hwpoison;
+	uint64_t lru_mask;
+	uint64_t swapcache_mask;	/* all of these bits together make a page swap cache */
+	uint64_t private_mask;
+};
+
+/* Struct pages of consecutive pfns: n of them, the first that of first_pfn. */
+struct pydump_block {
+	const uint8_t *pages;
+	uint64_t n_pages;
+	uint64_t first_pfn;
+};
+
+/*
+ * Bits of pfns [first_pfn, end_pfn), and what was left out of them so far. A range that goes past the
+ * end of the window is cut there; spill_pfn then says where it ends, for the next window.
+ */
+struct pydump_window {
+	uint8_t *bits;
+	uint64_t first_pfn;
+	uint64_t end_pfn;
+	uint64_t resume_pfn;			/* no page below is looked at */
+	uint64_t bad_orders;			/* buddy blocks of impossible order: kept */
+	uint64_t left_out[6];			/* bits that went from 1 to 0, by kind */
+	uint64_t spill_pfn[6];
+};
+
+/*
+ * Judge the pfns [first_pfn, end_pfn) of one block and clear the bits of those that go. Both ends
+ * must lie in the block and in the window. Returns the number of bits cleared.
+ */
+int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_block *block,
+			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window);
+
+/* Clear the bits [first_pfn, end_pfn) inside the window; returns how many were set. */
+int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn);
+
+/*
+ * Where the pages of the bits set in [first_bit, end_bit) lie, at most max of them: off[i] becomes
+ * (bit - first_bit) * page_size. Returns how many; fewer than max only if there are no more.
+ */
+int64_t pydump_list_pages(const uint8_t *bits, uint64_t first_bit, uint64_t end_bit,
+			  uint64_t page_size, uint64_t *off, uint64_t max);
+
+/*
+ * The byte ranges that cover pages at ascending off, joined where no more than gap bytes lie
+ * between: spans gets (start, end) pairs, n at the most. Returns how many pairs.
+ */
+int64_t pydump_spans(const uint64_t *off, uint64_t n, uint64_t page_size, uint64_t gap,
+		     uint64_t *spans);
+
+/* Ways to find zero pages; what this machine can do is a mask of 1 << variant. */
+enum pydump_zero_variant {
+	PYDUMP_ZERO_SCALAR,
+	PYDUMP_ZERO_AVX2,
+	PYDUMP_ZERO_AVX512,
+	PYDUMP_ZERO_NEON
+};
+uint32_t pydump_zero_variants(void);
+
+/*
+ * Which of n pages of page_size bytes (a multiple of 64), at pages + off[i], are all zero: zero[i]
+ * becomes 1 or 0. Returns how many are.
+ */
+int64_t pydump_find_zero(const uint8_t *pages, uint64_t page_size, const uint64_t *off, uint64_t n,
+			 uint8_t *zero, uint32_t variant);
+
+/* What to do with one page of a batch. */
+enum pydump_page_state {
+	PYDUMP_PAGE_DATA,
+	PYDUMP_PAGE_ZERO,		/* shares the one zero page */
+	PYDUMP_PAGE_LOST		/* could not be read: an empty descriptor */
+};
+
+/* Offset and length of the pages in state DATA, as pairs. Returns how many pairs. */
+int64_t pydump_segments(const uint64_t *off, const uint8_t *state, uint64_t n, uint64_t page_size,
+			uint64_t *segments);
+
+/* zlib's compress2(): any function with its signature and meaning. */
+typedef int (*pydump_compress2_fn)(uint8_t *dest, unsigned long *dest_size, const uint8_t *source,
+				   unsigned long source_size, int level);
+
+/*
+ * Compress each of n segments of source with compress2() at level, one result behind the other into
+ * out; sizes gets the length of each. A segment that does not get smaller has size 0 and takes no
+ * room. out must have room for all segments uncompressed. Returns the bytes used of out.
+ */
+int64_t pydump_compress2(pydump_compress2_fn compress2, int level, const uint8_t *source,
+			 const uint64_t *segments, uint64_t n, uint8_t *out, uint64_t out_size,
+			 uint64_t *sizes);
+
+/* Where the pages of a batch come from and where in the dump they go. */
+struct pydump_batch {
+	const uint8_t *pages;
+	const uint64_t *off;		/* of each page, in pages */
+	const uint8_t *state;		/* enum pydump_page_state of each page */
+	uint64_t n;
+	uint64_t page_size;
+	uint64_t data_off;		/* file offset of the first byte written to out */
+	uint64_t zero_off;		/* file offset of the shared zero page */
+	uint32_t codec_flag;		/* descriptor flag of a compressed page */
+	uint32_t reserved;
+};
+
+/*
+ * Lay out a batch: n 24-byte kdump page descriptors and the page data they point at. encoded holds
+ * the results of a codec, one behind the other, for the pages in state DATA in order, and sizes
+ * their lengths; a page whose size is 0 or no smaller than the page is stored raw, and so are all
+ * if encoded is NULL. Returns the bytes of out used.
+ */
+int64_t pydump_lay_out(const struct pydump_batch *batch, const uint8_t *encoded,
+		       const uint64_t *sizes, uint64_t n_sizes, uint8_t *descriptors, uint8_t *out,
+		       uint64_t out_size);
+
+#endif
