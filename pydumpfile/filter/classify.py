@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The 2nd bitmap, a window at a time: which existing pages a dump level keeps.
+
+The drive around the loop that judges pages: it walks mem_map in blocks, hands each block to the C
+(or its reference), and carries over what crosses the end of a window.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Optional, Protocol
+
+from pydumpfile.bitmap import Bitmap
+from pydumpfile.errors import FaultError, MissingFactError, UsageError
+from pydumpfile.filter.freelist import FreeLists
+from pydumpfile.filter.level import Kind, Level
+from pydumpfile.filter.plan import Plan, make_plan, marks_free_pages, needs_scan
+from pydumpfile.filter.tally import Tally
+from pydumpfile.kernel.facts import Facts
+from pydumpfile.kernel.memmap import MemMapPiece
+from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.pfn import align_down, align_up
+
+WINDOW_PFNS = 8 << 20
+"""Pfns of one window: 1 MiB of bitmap, 32 GiB of memory."""
+_BLOCK_PFNS = 32 << 10
+"""Struct pages read at once: 2 MiB of them, one x86_64 section."""
+_GROUP_PFNS = 512
+"""Pages that no compound page smaller than a group straddles; its last is never a head."""
+
+
+class Classifier(Protocol):
+    """What judges a block: the C or its reference."""
+
+    def classify(
+        self, pages: memoryview, block_pfn: int, first_pfn: int, end_pfn: int,
+        window: Bitmap, tally: Tally,
+    ) -> None:  # fmt: skip
+        """See :meth:`pydumpfile.filter.native.NativeClassifier.classify`."""
+
+
+def kernel_name() -> str:
+    """``c`` or ``python``: which loops run, by demand of the environment's PYDUMPFILE_KERNEL.
+
+    :raises UsageError: it demands anything else.
+    """
+    name = os.environ.get("PYDUMPFILE_KERNEL", "c")
+    if name not in {"c", "python"}:
+        raise UsageError(f"PYDUMPFILE_KERNEL is {name!r}; it can be 'c' or 'python'")
+    return name
+
+
+def make_classifier(plan: Plan) -> Classifier:
+    """The loop that was asked for; there is no falling back."""
+    if kernel_name() == "python":
+        from pydumpfile.filter.reference import ReferenceClassifier  # noqa: PLC0415
+
+        return ReferenceClassifier(plan)
+    from pydumpfile.filter.native import NativeClassifier  # noqa: PLC0415
+
+    return NativeClassifier(plan)
+
+
+class PageFilter:
+    """Which pages of one dead kernel one level keeps.
+
+    :raises MissingFactError: the level needs to know more than the kernel says.
+    :raises FaultError: the kernel's tables cannot be read.
+    """
+
+    def __init__(self, vmcore: Vmcore, level: Level) -> None:
+        self.level = level
+        self.tally = Tally()
+        self.exists = vmcore.source.exists.pages(vmcore.page_shift)
+        """Pfns of the 1st bitmap."""
+        self.max_pfn = self.exists.end
+        self.scans = False
+        """Whether struct pages are looked at."""
+        self.handicap = ""
+        """Why nothing is known of any page, where the level does without."""
+        self.candidates = vmcore.source.data.pages(vmcore.page_shift)
+        """Pfns of which the file has a byte; an earlier filter left out the others."""
+        self._free_lists: Optional[FreeLists] = None
+        try:
+            self._prepare(vmcore, vmcore.need_facts())
+        except (MissingFactError, FaultError) as error:
+            if level & ~Level.ZERO:
+                raise
+            self.handicap = str(error)
+
+    def _prepare(self, vmcore: Vmcore, facts: Facts) -> None:
+        self._memory = vmcore.memory
+        self._mem_map = vmcore.mem_map
+        # Memory past the last struct page was none to the kernel (mem=), only to the firmware.
+        self.max_pfn = min(self.max_pfn, self._mem_map.end_pfn)
+        self.exists = self.exists.clipped(0, self.max_pfn)
+        self.candidates = self.candidates.clipped(0, self.max_pfn)
+        self._plan = make_plan(facts, self.level)
+        self._classifier = make_classifier(self._plan)
+        if self.level & Level.FREE and not marks_free_pages(facts):
+            self._free_lists = FreeLists(vmcore)
+        self.scans = needs_scan(facts, self.level)
+
+    def windows(self) -> Iterator[Bitmap]:
+        """The 2nd bitmap from pfn 0 to ``max_pfn``, in windows of ``WINDOW_PFNS``; tallied once."""
+        for first_pfn in range(0, self.max_pfn, WINDOW_PFNS):
+            end_pfn = align_up(min(first_pfn + WINDOW_PFNS, self.max_pfn), 8)
+            window = Bitmap(first_pfn, end_pfn)
+            window.set_ranges(self.candidates.within(first_pfn, end_pfn))
+            for kind, spill_pfn in enumerate(self.tally.spill_pfn):
+                self.tally.left_out[kind] += window.clear_range(first_pfn, spill_pfn)
+            if self.scans:
+                for piece in self._mem_map.within(first_pfn, end_pfn):
+                    self._scan(piece, window)
+            if self._free_lists is not None:
+                for block in self._free_lists.blocks(self.tally):
+                    self.tally.left_out[Kind.FREE] += window.clear_range(*block)
+            yield window
+
+    def _scan(self, piece: MemMapPiece, window: Bitmap) -> None:
+        """Judge the pages of ``piece`` that lie in the window and of which the file has bytes."""
+        if piece.first_pfn >= window.first_pfn:
+            self.tally.resume_pfn = 0
+        start = max(piece.first_pfn, window.first_pfn)
+        end = min(piece.end_pfn, window.end_pfn)
+        for first_pfn, end_pfn in self.candidates.within(start, end):
+            while first_pfn < end_pfn:
+                # Whole groups, so that every compound head has its second struct page beside it.
+                block_pfn = align_down(first_pfn, _GROUP_PFNS)
+                stop_pfn = min(end_pfn, align_down(first_pfn, _BLOCK_PFNS) + _BLOCK_PFNS)
+                block_end = min(piece.end_pfn, align_up(stop_pfn, _GROUP_PFNS))
+                pages, lost = self._struct_pages(piece, block_pfn, block_end)
+                self.tally.unreadable += sum(first_pfn <= pfn < stop_pfn for pfn in lost)
+                self._classifier.classify(pages, block_pfn, first_pfn, stop_pfn, window, self.tally)
+                first_pfn = stop_pfn
+
+    def _struct_pages(
+        self, piece: MemMapPiece, first_pfn: int, end_pfn: int
+    ) -> tuple[memoryview, list[int]]:
+        """Struct pages of ``[first_pfn, end_pfn)``, and the pfns whose struct page is unreadable.
+
+        Those are zeros, which says: keep the page.
+        """
+        size = self._plan.page_size
+        vaddr = piece.vaddr + (first_pfn - piece.first_pfn) * size
+        n_bytes = (end_pfn - first_pfn) * size
+        try:
+            return self._memory.view(vaddr, n_bytes), []
+        except FaultError:
+            salvaged, lost = self._memory.salvage(vaddr, n_bytes, size)
+            return memoryview(salvaged), [first_pfn + i for i in lost]

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One kernel's facts and one dump level, folded into offsets, masks and values.
+
+Everything that differs between kernels is decided here, by asking whether a number or member
+exists; the loops that judge pages (csrc/classify.c and reference.py) see only the result.
+docs/filter-rules.md gives the rules. Sources: ``include/linux/page-flags.h``,
+``include/linux/mm_types.h`` and ``kernel/vmcore_info.c`` of the kernel releases named below.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from pydumpfile.errors import FormatError
+from pydumpfile.filter.level import Level
+from pydumpfile.kernel.facts import Facts
+
+_U64 = (1 << 64) - 1
+_U32 = (1 << 32) - 1
+
+
+class PageTest(NamedTuple):
+    """A test of one aligned 64-bit word: ``word at off & mask == value``.
+
+    With ``after`` the word is in the struct page behind the one judged.
+    """
+
+    off: int
+    mask: int
+    value: int
+    after: bool = False
+
+
+NEVER = PageTest(0, 0, 1)
+
+
+class Plan(NamedTuple):
+    """``struct pydump_plan`` of csrc/pagescan.h, where the fields are explained."""
+
+    page_size: int
+    flags_off: int
+    mapping_off: int
+    private_off: int
+    order_off: int
+    order_shift: int
+    order_mask: int
+    max_order: int
+    drop_cache: bool
+    drop_cache_private: bool
+    drop_user: bool
+    tail: PageTest
+    head: PageTest
+    slab_type: PageTest
+    slab_flag: PageTest
+    buddy: PageTest
+    unaccepted: PageTest
+    hugetlb: PageTest
+    offline: PageTest
+    hwpoison: PageTest
+    lru_mask: int
+    swapcache_mask: int
+    private_mask: int
+
+
+def field_test(off: int, size: int, mask: int, value: int, after: bool = False) -> PageTest:
+    """A test of the ``size``-byte little-endian field at ``off``, which is naturally aligned."""
+    shift = 8 * (off % 8)
+    field = (1 << 8 * size) - 1
+    return PageTest(off - off % 8, (mask & field) << shift, (value & field) << shift, after)
+
+
+def needs_scan(facts: Facts, level: Level) -> bool:
+    """Whether the struct pages matter at all for ``level`` on this kernel.
+
+    They always do where the kernel knows poisoned pages: reading one can kill the machine.
+    """
+    return bool(
+        level & (Level.CACHE | Level.CACHE_PRIVATE | Level.USER)
+        or (level & Level.FREE and marks_free_pages(facts))
+        or facts.number("PG_hwpoison") is not None
+    )
+
+
+def marks_free_pages(facts: Facts) -> bool:
+    """Whether a struct page tells that it starts a free block; else the free lists have to."""
+    if facts.find_offset("page", "private") is None:
+        return False
+    by_type = (
+        facts.number("PAGE_BUDDY_MAPCOUNT_VALUE") is not None
+        and facts.find_offset("page", "_mapcount") is not None
+    )
+    return by_type or facts.number("PG_buddy") is not None
+
+
+def make_plan(facts: Facts, level: Level) -> Plan:
+    """Fold ``facts`` and ``level``.
+
+    :raises MissingFactError: the kernel does not say the least that is needed to judge a page.
+    :raises FormatError: it says something that cannot be.
+    """
+    order_off, order_shift, order_mask, hugetlb = _compound(facts)
+    return Plan(
+        page_size=_struct_page_size(facts),
+        flags_off=_aligned(facts, "flags"),
+        mapping_off=_aligned(facts, "mapping"),
+        private_off=facts.find_offset("page", "private") or 0,
+        order_off=order_off,
+        order_shift=order_shift,
+        order_mask=order_mask,
+        max_order=_max_order(facts),
+        drop_cache=bool(level & (Level.CACHE | Level.CACHE_PRIVATE)),
+        drop_cache_private=bool(level & Level.CACHE_PRIVATE),
+        drop_user=bool(level & Level.USER),
+        tail=_tail(facts),
+        head=_flags_any(facts, _head_mask(facts)),
+        slab_type=_type(facts, "PAGE_SLAB_MAPCOUNT_VALUE"),
+        slab_flag=_slab_flag(facts),
+        buddy=_buddy(facts) if level & Level.FREE else NEVER,
+        unaccepted=_unaccepted(facts) if level & Level.FREE else NEVER,
+        hugetlb=hugetlb,
+        offline=_type(facts, "PAGE_OFFLINE_MAPCOUNT_VALUE"),
+        hwpoison=_flag(facts, "PG_hwpoison"),
+        lru_mask=_bit(_number_or(facts, "PG_lru", 5)),
+        swapcache_mask=_swapcache_mask(facts),
+        private_mask=_bit(_number_or(facts, "PG_private", 11)),
+    )
+
+
+def _struct_page_size(facts: Facts) -> int:
+    size = facts.size("page")
+    if size % 8 or not 32 <= size <= 512:
+        raise FormatError(facts.looked_in, 0, "a struct page of 32 to 512 bytes", f"{size} bytes")
+    if facts.find_offset("page", "_refcount") is None:  # so named since Linux 4.7 (0139aa7b7fa1)
+        facts.offset("page", "_count")
+    return size
+
+
+def _aligned(facts: Facts, member: str) -> int:
+    """Offset of an unsigned long or pointer in struct page."""
+    off = facts.offset("page", member)
+    if off % 8 or off + 8 > facts.size("page"):
+        raise FormatError(facts.looked_in, 0, f"page.{member} aligned and inside struct page",
+                          f"offset {off}")  # fmt: skip
+    return off
+
+
+def _number_or(facts: Facts, name: str, default: int) -> int:
+    said = facts.number(name)
+    return default if said is None else said
+
+
+def _bit(number: int) -> int:
+    return 1 << number if 0 <= number < 64 else 0
+
+
+def _flags_any(facts: Facts, mask: int) -> PageTest:
+    """A single-bit test of page.flags; ``mask`` has one bit."""
+    return PageTest(facts.offset("page", "flags"), mask, mask) if mask else NEVER
+
+
+def _flag(facts: Facts, name: str) -> PageTest:
+    number = facts.number(name)
+    return NEVER if number is None else _flags_any(facts, _bit(number))
+
+
+def _type(facts: Facts, name: str) -> PageTest:
+    """The 32-bit word that is ``_mapcount`` or ``page_type``, compared whole.
+
+    The numbers are opaque: flag bits up to Linux 6.11, an enumeration in the top byte since 6.12
+    (4ffca5a96678).
+    """
+    value = facts.number(name)
+    off = facts.find_offset("page", "_mapcount")
+    return NEVER if value is None or off is None else field_test(off, 4, _U32, value)
+
+
+def _tail(facts: Facts) -> PageTest:
+    """Bit 0 of compound_head, called compound_info since Linux 7.1, when it may be a mask."""
+    off = facts.find_offset("page", "compound_head")
+    if off is None:
+        off = facts.find_offset("page", "compound_info")
+    return NEVER if off is None else field_test(off, 8, 1, 1)
+
+
+def _head_mask(facts: Facts) -> int:
+    mask = facts.number("PG_head_mask")
+    if mask is None:
+        return _bit(_number_or(facts, "PG_head", 14))
+    return mask
+
+
+def _slab_flag(facts: Facts) -> PageTest:
+    """PG_slab, where slab is a page flag.
+
+    It is a page type since Linux 6.10 (46df8e73a4a3), and bit 7, its place in kernels too old to
+    say, became PG_waiters: so bit 7 only counts where nothing is said of slab at all and the kernel
+    is older than any that says what PG_head_mask is.
+    """
+    if facts.number("PG_slab") is not None:
+        return _flag(facts, "PG_slab")
+    if facts.number("PAGE_SLAB_MAPCOUNT_VALUE") is None and facts.number("PG_head_mask") is None:
+        return _flags_any(facts, _bit(7))
+    return NEVER
+
+
+def _swapcache_mask(facts: Facts) -> int:
+    """PG_swapcache shares its bit with a flag of file systems since Linux 4.10 (6326fec1122c).
+
+    Then it only means swap cache together with PG_swapbacked.
+    """
+    swapcache = _number_or(facts, "PG_swapcache", 15)
+    private = _number_or(facts, "PG_private", 11)
+    swapbacked = facts.number("PG_swapbacked")
+    if swapbacked is None and swapcache < private:
+        swapbacked = private + 6
+    return _bit(swapcache) | (0 if swapbacked is None else _bit(swapbacked))
+
+
+def _max_order(facts: Facts) -> int:
+    said = facts.length("zone.free_area")
+    if said is None:
+        return 64
+    if not 0 < said <= 63:
+        raise FormatError(facts.looked_in, 0, "1 to 63 orders of free blocks",
+                          f"LENGTH(zone.free_area)={said}")  # fmt: skip
+    return said
+
+
+def _buddy(facts: Facts) -> PageTest:
+    if not marks_free_pages(facts):
+        return NEVER
+    by_type = _type(facts, "PAGE_BUDDY_MAPCOUNT_VALUE")
+    return by_type if by_type != NEVER else _flag(facts, "PG_buddy")  # a flag until 2.6.38
+
+
+def _unaccepted(facts: Facts) -> PageTest:
+    """Memory a confidential guest never accepted: free, in blocks of the largest order (6.16)."""
+    if facts.length("zone.free_area") is None:
+        return NEVER
+    return _type(facts, "PAGE_UNACCEPTED_MAPCOUNT_VALUE")
+
+
+def _compound(facts: Facts) -> tuple[int, int, int, PageTest]:
+    """Where a compound page's order is, and what makes it hugetlb: the first form that exists.
+
+    :return: word offset, shift and mask of the order in the second struct page; the hugetlb test.
+    """
+    flags_off = facts.offset("page", "flags")
+    by_type = _type(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE")
+    if by_type != NEVER:  # Linux 6.9 (d99e3140a4d3)
+        return flags_off, 0, 0xFF, by_type
+    flag = facts.number("PG_hugetlb")
+    if flag is not None:  # Linux 6.6 (9c5ccf2db04b)
+        return flags_off, 0, 0xFF, PageTest(flags_off, _bit(flag), _bit(flag), after=True)
+    page_size = facts.size("page")
+    dtor_id = facts.number("HUGETLB_PAGE_DTOR")
+    order_off = facts.find_offset("folio", "_folio_order")
+    dtor_off = facts.find_offset("folio", "_folio_dtor")
+    if order_off is not None and dtor_off is not None:  # Linux 6.3: offsets count from the head
+        return *_order(order_off - page_size, 1), _dtor(dtor_off - page_size, 1, dtor_id)
+    order_off = facts.find_offset("page", "compound_order")
+    dtor_off = facts.find_offset("page", "compound_dtor")
+    if order_off is not None and dtor_off is not None:  # Linux 4.4
+        # Adjacent bytes since Linux 4.16; before, wider fields of which 16 bits are used.
+        size = 1 if abs(order_off - dtor_off) == 1 else 2
+        return *_order(order_off, size), _dtor(dtor_off, size, dtor_id)
+    return _compound_before_4_4(facts)
+
+
+def _order(off: int, size: int) -> tuple[int, int, int]:
+    return off - off % 8, 8 * (off % 8), (1 << 8 * size) - 1
+
+
+def _dtor(off: int, size: int, dtor_id: Optional[int]) -> PageTest:
+    if dtor_id is None:
+        return NEVER
+    return field_test(off, size, _U64, dtor_id, after=True)
+
+
+def _compound_before_4_4(facts: Facts) -> tuple[int, int, int, PageTest]:
+    """The second page's lru held the order in ``prev`` and the destructor's address in ``next``."""
+    unknown = 0, 0, 0, NEVER
+    lru_off = facts.find_offset("page", "lru")
+    free_huge_page = facts.find_symbol("free_huge_page")
+    next_off = facts.find_offset("list_head", "next")
+    prev_off = facts.find_offset("list_head", "prev")
+    if facts.find_offset("page", "compound_head") is not None:
+        return unknown
+    if lru_off is None or free_huge_page is None or next_off is None or prev_off is None:
+        return unknown
+    hugetlb = field_test(lru_off + next_off, 8, _U64, free_huge_page, after=True)
+    return *_order(lru_off + prev_off, 2), hugetlb

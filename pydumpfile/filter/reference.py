@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""csrc/classify.c in plain Python: slow, obvious, and the measure of the C, bit for bit."""
+
+from __future__ import annotations
+
+from pydumpfile.bitmap import Bitmap
+from pydumpfile.filter.level import Kind
+from pydumpfile.filter.plan import PageTest, Plan
+from pydumpfile.filter.tally import Tally
+
+_ANON_BIT = 1
+_GROUP_PAGES = 512
+
+
+class ReferenceClassifier:
+    """Judges pages as :class:`pydumpfile.filter.native.NativeClassifier` does, which see."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def classify(
+        self,
+        pages: memoryview,
+        block_pfn: int,
+        first_pfn: int,
+        end_pfn: int,
+        window: Bitmap,
+        tally: Tally,
+    ) -> None:
+        """Judge ``[first_pfn, end_pfn)``; ``pages`` starts with that of ``block_pfn``."""
+        block = _Block(self._plan, pages, block_pfn, tally)
+        pfn = max(first_pfn, tally.resume_pfn)
+        while pfn < end_pfn:
+            kind, n = block.judge(pfn)
+            if kind is not None:
+                tally.left_out[kind] += window.clear_range(pfn, pfn + n)
+                if pfn + n > window.end_pfn:
+                    tally.spill_pfn[kind] = max(tally.spill_pfn[kind], pfn + n)
+            pfn += n
+        tally.resume_pfn = max(tally.resume_pfn, pfn)
+
+
+class _Block:
+    """Struct pages of one block, judged one at a time."""
+
+    def __init__(self, plan: Plan, pages: memoryview, block_pfn: int, tally: Tally) -> None:
+        self._plan = plan
+        self._pages = pages
+        self._block_pfn = block_pfn
+        self._n_pages = len(pages) // plan.page_size
+        self._tally = tally
+
+    def judge(self, pfn: int) -> tuple[Kind | None, int]:
+        """Why ``pfn`` goes, or None if it stays; and how many pages that speaks for."""
+        plan = self._plan
+        if self._holds(plan.tail, pfn):
+            return None, 1
+        slab = self._holds(plan.slab_type, pfn) or self._holds(plan.slab_flag, pfn)
+        if not slab and self._holds(plan.buddy, pfn):
+            order = self._word(pfn, plan.private_off)
+            if order < plan.max_order:
+                return Kind.FREE, 1 << order
+            self._tally.bad_orders += 1
+            return None, 1
+        if self._holds(plan.unaccepted, pfn):
+            return Kind.FREE, 1 << (plan.max_order - 1)
+        order, hugetlb = self._compound(pfn)
+        kind = self._kind(pfn, slab, hugetlb)
+        return kind, 1 if kind is None else 1 << order
+
+    def _kind(self, pfn: int, slab: bool, hugetlb: bool) -> Kind | None:
+        plan = self._plan
+        flags = self._word(pfn, plan.flags_off)
+        anon = bool(self._word(pfn, plan.mapping_off) & _ANON_BIT) and not slab
+        in_swap_cache = flags & plan.swapcache_mask == plan.swapcache_mask
+        cache = bool(flags & plan.lru_mask) or in_swap_cache
+        private = bool(flags & plan.private_mask)
+        if cache and not anon and private and plan.drop_cache_private:
+            return Kind.CACHE_PRIVATE
+        if cache and not anon and not private and plan.drop_cache:
+            return Kind.CACHE
+        if plan.drop_user and (anon or hugetlb):
+            return Kind.USER
+        if self._holds(plan.hwpoison, pfn):
+            return Kind.HWPOISON
+        if not slab and self._holds(plan.offline, pfn):
+            return Kind.OFFLINE
+        return None
+
+    def _compound(self, pfn: int) -> tuple[int, bool]:
+        """Compound order and whether it is hugetlb; 0 and False for all but heads."""
+        plan = self._plan
+        last_of_block = pfn + 1 - self._block_pfn >= self._n_pages
+        last_of_group = (pfn + 1) % _GROUP_PAGES == 0
+        if last_of_block or last_of_group or not self._holds(plan.head, pfn):
+            return 0, False
+        order = self._word(pfn + 1, plan.order_off) >> plan.order_shift & plan.order_mask
+        # A read-only copy of a head (HVO's fake heads) is not aligned to its order.
+        if order >= 64 or pfn % (1 << order):
+            order = 0
+        return order, self._holds(plan.hugetlb, pfn)
+
+    def _holds(self, test: PageTest, pfn: int) -> bool:
+        return self._word(pfn + test.after, test.off) & test.mask == test.value
+
+    def _word(self, pfn: int, off: int) -> int:
+        at = (pfn - self._block_pfn) * self._plan.page_size + off
+        return int.from_bytes(self._pages[at : at + 8], "little")
