@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Floor 5: kept pages to the bytes of a dump, a batch at a time.
+
+A :class:`Packer` lists the next pages of a window of the bitmap, says which bytes it needs of them,
+finds those that are zero, has the rest compressed, and lays out descriptors and data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from pydumpfile.filter.classify import kernel_name
+from pydumpfile.pfn import Range
+
+BATCH_PAGES = 512
+"""Pages of one batch at most: the bound of every buffer here."""
+READ_GAP_PAGES = 8
+"""Pages left out that are read all the same rather than asking for two pieces."""
+
+
+class Packed(NamedTuple):
+    """One batch as it goes into the dump; good until the next call."""
+
+    descriptors: memoryview
+    data: memoryview
+    n_zero: int
+
+
+class Packer(Protocol):
+    """The loops over pages: C, or its reference in Python."""
+
+    @property
+    def codec_flag(self) -> int:
+        """The header's status bit of the codec."""
+
+    def next_page(self, bits: bytearray, first_bit: int) -> int:
+        """The first bit set from ``first_bit`` on; the number of bits if there is none."""
+
+    def list_pages(self, bits: bytearray, first_bit: int, end_bit: int) -> tuple[int, int]:
+        """Start a batch with the pages of the bits set in ``[first_bit, end_bit)``.
+
+        The page of a bit lies at byte offset ``(bit - first_bit) * page_size``.
+
+        :return: how many pages the batch has, and the offset of the last; at least one must be set.
+        """
+
+    def spans(self) -> list[Range]:
+        """The byte ranges that must be read for the batch, small gaps joined."""
+
+    def make_dense(self) -> list[int]:
+        """From now on pages lie one behind the other; the offsets they were listed at."""
+
+    def pack(self, pages: memoryview, lost: Sequence[int], data_off: int, zero_off: int) -> Packed:
+        """Turn the batch into what the dump stores.
+
+        :param pages: what the offsets count from.
+        :param lost: indices of the pages that could not be read.
+        :param data_off: file offset at which the data will be written.
+        :param zero_off: file offset of the shared zero page; 0 if zero pages are stored as any.
+        """
+
+
+def make_packer(page_size: int, compression: str) -> Packer:
+    """The packer that PYDUMPFILE_KERNEL demands, with the codec called ``compression``.
+
+    :raises UsageError: there is no such codec.
+    :raises UnsupportedError: the codec's library is missing.
+    """
+    if kernel_name() == "python":
+        from pydumpfile.packing.reference import ReferencePacker  # noqa: PLC0415
+
+        return ReferencePacker(page_size, compression)
+    from pydumpfile.packing.native import NativePacker  # noqa: PLC0415
+
+    return NativePacker(page_size, compression)

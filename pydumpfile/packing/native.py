@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""csrc/zero.c and csrc/encode.c for Python; they run without the GIL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydumpfile._pagescan import ffi, lib
+from pydumpfile.codecs import Encoded, make_codec
+from pydumpfile.errors import NativeError
+from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
+from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, Packed
+from pydumpfile.pfn import Range
+
+ZERO_VARIANTS = {
+    "avx512": lib.PYDUMP_ZERO_AVX512,
+    "avx2": lib.PYDUMP_ZERO_AVX2,
+    "neon": lib.PYDUMP_ZERO_NEON,
+    "scalar": lib.PYDUMP_ZERO_SCALAR,
+}
+
+
+def zero_variants() -> list[str]:
+    """The ways to find zero pages that this machine has, the preferred one first."""
+    supported = lib.pydump_zero_variants()
+    return [name for name, number in ZERO_VARIANTS.items() if supported >> number & 1]
+
+
+class NativePacker:
+    """See :class:`pydumpfile.packing.Packer`."""
+
+    def __init__(
+        self, page_size: int, compression: str, batch_pages: int = BATCH_PAGES, variant: str = ""
+    ) -> None:
+        self._page_size = page_size
+        self._batch_pages = batch_pages
+        self._variant = ZERO_VARIANTS[variant or zero_variants()[0]]
+        self._codec = make_codec(compression, self._compress2)
+        self._n = 0
+        self._offs = ffi.new("uint64_t[]", batch_pages)
+        self._state = ffi.new("uint8_t[]", batch_pages)
+        self._pairs = ffi.new("uint64_t[]", 2 * batch_pages)
+        self._sizes = ffi.new("uint64_t[]", batch_pages)
+        self._compressed = ffi.new("uint8_t[]", batch_pages * page_size)
+        self._out = ffi.new("uint8_t[]", batch_pages * page_size)
+        self._descriptors = ffi.new("uint8_t[]", batch_pages * DESCRIPTOR_SIZE)
+        self._batch = ffi.new("struct pydump_batch *")
+
+    @property
+    def codec_flag(self) -> int:
+        """The header's status bit of the codec."""
+        return self._codec.flag
+
+    def next_page(self, bits: bytearray, first_bit: int) -> int:
+        """The first bit set from ``first_bit`` on."""
+        n_bits = 8 * len(bits)
+        found = lib.pydump_list_pages(
+            ffi.from_buffer("uint8_t[]", bits), first_bit, n_bits, 1, self._pairs, 1
+        )
+        return first_bit + int(self._pairs[0]) if found else n_bits
+
+    def list_pages(self, bits: bytearray, first_bit: int, end_bit: int) -> tuple[int, int]:
+        """Start a batch."""
+        if end_bit > 8 * len(bits):
+            raise NativeError("pydump_list_pages", lib.PYDUMP_BAD_ARGUMENT)
+        self._n = lib.pydump_list_pages(
+            ffi.from_buffer("uint8_t[]", bits), first_bit, end_bit, self._page_size,
+            self._offs, self._batch_pages,
+        )  # fmt: skip
+        return self._n, int(self._offs[self._n - 1])
+
+    def spans(self) -> list[Range]:
+        """The byte ranges to read."""
+        n = lib.pydump_spans(
+            self._offs, self._n, self._page_size, READ_GAP_PAGES * self._page_size, self._pairs
+        )
+        flat = ffi.unpack(self._pairs, 2 * n)
+        return list(zip(flat[0::2], flat[1::2]))
+
+    def make_dense(self) -> list[int]:
+        """From now on pages lie one behind the other."""
+        listed = ffi.unpack(self._offs, self._n)
+        self._offs[0 : self._n] = range(0, self._n * self._page_size, self._page_size)
+        return list(listed)
+
+    def pack(self, pages: memoryview, lost: Sequence[int], data_off: int, zero_off: int) -> Packed:
+        """Find zero pages, compress the others, lay all out."""
+        n = self._n
+        source = ffi.from_buffer("uint8_t[]", pages)
+        n_zero = 0
+        if zero_off:
+            n_zero = _checked("pydump_find_zero", lib.pydump_find_zero(
+                source, self._page_size, self._offs, n, self._state, self._variant))  # fmt: skip
+        else:
+            ffi.memmove(self._state, bytes(n), n)
+        for i in lost:
+            n_zero -= self._state[i] == lib.PYDUMP_PAGE_ZERO
+            self._state[i] = lib.PYDUMP_PAGE_LOST
+        n_data = lib.pydump_segments(self._offs, self._state, n, self._page_size, self._pairs)
+        segments = memoryview(ffi.buffer(self._pairs, 16 * n_data))
+        encoded = self._codec.encode(pages, segments, n_data)
+        batch = self._batch
+        batch.pages, batch.off, batch.state, batch.n = source, self._offs, self._state, n
+        batch.page_size, batch.codec_flag = self._page_size, self._codec.flag
+        batch.data_off, batch.zero_off = data_off, zero_off
+        base, sizes = ffi.NULL, ffi.NULL
+        if encoded is not None:
+            base = ffi.from_buffer("uint8_t[]", encoded.base)
+            sizes = ffi.from_buffer("uint64_t[]", encoded.sizes)
+        used = _checked("pydump_lay_out", lib.pydump_lay_out(
+            batch, base, sizes, n_data, self._descriptors, self._out,
+            self._batch_pages * self._page_size))  # fmt: skip
+        return Packed(
+            memoryview(ffi.buffer(self._descriptors, n * DESCRIPTOR_SIZE)),
+            memoryview(ffi.buffer(self._out, used)),
+            n_zero,
+        )
+
+    def _compress2(
+        self, function: int, level: int, pages: memoryview, segments: memoryview, n: int
+    ) -> Encoded:
+        used = _checked("pydump_compress2", lib.pydump_compress2(
+            ffi.cast("pydump_compress2_fn", function), level, ffi.from_buffer("uint8_t[]", pages),
+            ffi.cast("uint64_t *", ffi.from_buffer("uint8_t[]", segments)), n, self._compressed,
+            self._batch_pages * self._page_size, self._sizes))  # fmt: skip
+        return Encoded(ffi.buffer(self._compressed, used), ffi.buffer(self._sizes, 8 * n))
+
+
+def _checked(function: str, result: int) -> int:
+    if result < 0:
+        raise NativeError(function, result)
+    return result
