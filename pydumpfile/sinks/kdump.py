@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writes a kdump-compressed dump: whole bitmaps first, then pages, and only then "complete".
+
+From its first byte to the last but one the file says that it is incomplete. Data goes out before
+the descriptors that point at it, so that a dump cut short has empty descriptors, which readers know
+as lost pages, and no wild ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pydumpfile.bitmap import Bitmap
+from pydumpfile.formats.kdump import (
+    DUMP_DH_COMPRESSED_INCOMPLETE,
+    UTSNAME_SIZE,
+    Header,
+    Layout,
+    SubHeader,
+)
+from pydumpfile.sinks.base import Bytes, OutputFile
+
+_DATA_BUFFER_SIZE = 4 << 20
+_DESCRIPTOR_BUFFER_SIZE = 64 << 10
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the headers say of the dead machine."""
+
+    page_size: int
+    utsname: bytes
+    crash_time: int
+    max_mapnr: int
+    nr_cpus: int
+    phys_base: int
+    dump_level: int
+    notes_size: int
+    vmcoreinfo_off: int
+    """Within the notes."""
+    vmcoreinfo_size: int
+
+
+class KdumpSink:
+    """One dump on its way to ``output``, which it takes over.
+
+    In this order: :meth:`write_notes`, :meth:`write_bitmap1`, :meth:`write_bitmap2` for each
+    window, :meth:`start_pages`, :meth:`write_batch` in pfn order, :meth:`finish`. All of them raise
+    OutputError.
+    """
+
+    def __init__(self, output: OutputFile, subject: Subject, codec_flag: int) -> None:
+        self._output = output
+        self._subject = subject
+        self._codec_flag = codec_flag
+        self._layout = Layout.plan(subject.page_size, subject.notes_size, subject.max_mapnr)
+        self._write_header(DUMP_DH_COMPRESSED_INCOMPLETE)
+        self._output.write_at(subject.page_size, self._sub_header().pack())
+        self._descriptors = bytearray()
+        self._descriptors_off = self._layout.descriptors_off
+        self._data = bytearray()
+        self._data_off = 0
+        self.zero_off = 0
+        """Where the shared zero page is; 0 if there is none."""
+
+    def write_notes(self, pieces: Iterable[bytes]) -> None:
+        """Copy the notes."""
+        off = self._layout.notes_off
+        for piece in pieces:
+            self._output.write_at(off, piece)
+            off += len(piece)
+
+    def write_bitmap1(self, windows: Iterable[Bitmap]) -> None:
+        """The pages that exist, all windows."""
+        for window in windows:
+            self._output.write_at(self._layout.bitmap1_off + window.first_pfn // 8, window.bits)
+
+    def write_bitmap2(self, window: Bitmap) -> None:
+        """The pages that are in the dump, one window."""
+        self._output.write_at(self._layout.bitmap2_off + window.first_pfn // 8, window.bits)
+
+    def bitmap2(self, window_pfns: int) -> Iterator[Bitmap]:
+        """The 2nd bitmap read back, in windows of ``window_pfns``."""
+        end = (self._subject.max_mapnr + 7) & ~7
+        for first_pfn in range(0, end, window_pfns):
+            window = Bitmap(first_pfn, min(first_pfn + window_pfns, end))
+            off = self._layout.bitmap2_off + first_pfn // 8
+            window.bits[:] = self._output.read_at(off, len(window.bits))
+            yield window
+
+    def start_pages(self, n_pages: int, share_zero: bool) -> None:
+        """All bitmaps are written and have ``n_pages`` bits set; reserve their descriptors.
+
+        :param share_zero: store one page of zeros for all zero pages to share.
+        """
+        self._data_off = self._layout.data_off(n_pages)
+        self._output.extend(self._data_off)  # a dump cut short here has empty descriptors
+        if share_zero:
+            self.zero_off = self._data_off
+            self._data += bytes(self._subject.page_size)
+
+    @property
+    def next_data_off(self) -> int:
+        """File offset at which the data of the next batch will lie."""
+        return self._data_off + len(self._data)
+
+    def write_batch(self, descriptors: Bytes, data: Bytes) -> None:
+        """Pages that follow those written before."""
+        self._descriptors += descriptors
+        self._data += data
+        full = len(self._descriptors) >= _DESCRIPTOR_BUFFER_SIZE
+        if full or len(self._data) >= _DATA_BUFFER_SIZE:
+            self._flush()
+
+    def finish(self, complete: bool) -> int:
+        """Write what is left, wait for the disk, and mark the dump complete, if it is.
+
+        :return: the size of the dump in bytes.
+        """
+        size = self.next_data_off
+        self._flush()
+        self._output.sync()
+        if complete:
+            self._write_header(0)
+            self._output.sync()
+        return size
+
+    def close(self) -> None:
+        """Let go of the file; without :meth:`finish` it stays marked incomplete."""
+        self._output.close()
+
+    def _flush(self) -> None:
+        """Data first, then the descriptors that point at it."""
+        self._output.write_at(self._data_off, self._data)
+        self._data_off += len(self._data)
+        self._data.clear()
+        self._output.write_at(self._descriptors_off, self._descriptors)
+        self._descriptors_off += len(self._descriptors)
+        self._descriptors.clear()
+
+    def _write_header(self, incomplete: int) -> None:
+        subject, layout = self._subject, self._layout
+        header = Header(
+            utsname=subject.utsname or bytes(UTSNAME_SIZE),
+            tv_sec=subject.crash_time,
+            status=self._codec_flag | incomplete,
+            block_size=layout.block_size,
+            sub_hdr_size=layout.sub_hdr_size,
+            bitmap_blocks=layout.bitmap_blocks,
+            max_mapnr=subject.max_mapnr,
+            nr_cpus=subject.nr_cpus,
+        )
+        self._output.write_at(0, header.pack())
+
+    def _sub_header(self) -> SubHeader:
+        subject, layout = self._subject, self._layout
+        has_info = subject.vmcoreinfo_size > 0
+        return SubHeader(
+            phys_base=subject.phys_base,
+            dump_level=subject.dump_level,
+            offset_vmcoreinfo=layout.notes_off + subject.vmcoreinfo_off if has_info else 0,
+            size_vmcoreinfo=subject.vmcoreinfo_size,
+            offset_note=layout.notes_off if subject.notes_size else 0,
+            size_note=subject.notes_size,
+            max_mapnr_64=subject.max_mapnr,
+        )
