@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""pydumpfile: reads the memory of a crashed Linux kernel, and writes what matters of it as a dump.
+
+    import pydumpfile
+
+    with pydumpfile.open("/proc/vmcore") as vmcore:
+        print(vmcore.utsname, vmcore.mem_map.model)
+
+    statistics = pydumpfile.dump("/proc/vmcore", "/var/crash/dump", level=31)
+    print(statistics.kept, "of", statistics.existing, "pages kept")
+
+Everything it raises on purpose is a :class:`PydumpfileError`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Optional, Union
+
+from pydumpfile import errors
+from pydumpfile._version import VERSION as __version__
+from pydumpfile.dump import Progress, Statistics, dump_vmcore
+from pydumpfile.errors import PydumpfileError
+from pydumpfile.filter.level import Kind, Level
+from pydumpfile.kernel.vmcore import Vmcore
+
+__all__ = [
+    "Kind",
+    "Level",
+    "Progress",
+    "PydumpfileError",
+    "Statistics",
+    "Vmcore",
+    "__version__",
+    "dump",
+    "errors",
+    "open",
+]
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+def open(path: Path) -> Vmcore:  # noqa: A001  as gzip.open and tarfile.open
+    """Open the memory image at ``path``: /proc/vmcore, a copy of it, or QEMU's ELF dump.
+
+    :raises InputError: it cannot be opened or read.
+    :raises FormatError: it is no memory image, or a damaged one (TruncatedError: a cut one).
+    :raises UnsupportedError: it is one that pydumpfile does not read.
+    """
+    return Vmcore.open(os.fspath(path))
+
+
+def dump(
+    source: Union[Path, Vmcore],
+    target: Path,
+    level: int = 31,
+    compression: str = "zstd",
+    progress: Optional[Progress] = None,
+    *,
+    overwrite: bool = False,
+) -> Statistics:
+    """Write a kdump-compressed dump of ``source`` to the file ``target``.
+
+    :param source: a memory image, or one that is open.
+    :param level: which pages to leave out, as bits of :class:`Level`: 0 none, 31 all that can be.
+    :param compression: ``"zstd"``, ``"zlib"`` or ``"none"``.
+    :param progress: called with the name of the step, pages done and pages in all, ten times a
+        second at most.
+    :param overwrite: replace ``target`` if it exists; otherwise that is an OutputError.
+    :return: what became of the pages.
+    :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
+        to be good, and says that it is incomplete until it is not.
+    """
+    if isinstance(source, Vmcore):
+        return dump_vmcore(
+            source, os.fspath(target), Level.of(level), compression, overwrite, progress
+        )
+    with open(source) as vmcore:
+        return dump_vmcore(
+            vmcore, os.fspath(target), Level.of(level), compression, overwrite, progress
+        )

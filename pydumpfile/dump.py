@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One job, from source to sink: judge all pages, then copy those that are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+from pydumpfile.bitmap import Bitmap
+from pydumpfile.errors import FaultError
+from pydumpfile.filter.classify import WINDOW_PFNS, PageFilter
+from pydumpfile.filter.level import Kind, Level
+from pydumpfile.formats.kdump import UTSNAME_SIZE
+from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.packing import make_packer
+from pydumpfile.pfn import align_up
+from pydumpfile.sinks.base import OutputFile
+from pydumpfile.sinks.kdump import KdumpSink, Subject
+from pydumpfile.sources.filebytes import WINDOW_SIZE
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, pages done, and pages in all; several times a second at most."""
+
+
+@dataclass
+class Statistics:
+    """What became of the pages of one dump. All counts are pages; none is counted twice."""
+
+    path: str = ""
+    release: str = ""
+    level: int = 0
+    compression: str = ""
+    page_size: int = 0
+    existing: int = 0
+    """Pages of the 1st bitmap: what the machine had as memory."""
+    left_out: dict[Kind, int] = field(default_factory=dict)
+    filtered_before: int = 0
+    """Pages the source itself no longer has."""
+    kept: int = 0
+    """Pages of the 2nd bitmap, zero pages included: those with a descriptor."""
+    zero: int = 0
+    """Kept pages that share the one zero page; only looked for with level bit 1."""
+    lost: int = 0
+    """Kept pages that could not be read from the source: their descriptors are empty."""
+    bytes_written: int = 0
+    """Size of the dump, as it would be copied."""
+    scan_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def stored(self) -> int:
+        """Pages whose content is in the dump."""
+        return self.kept - self.zero - self.lost
+
+
+def dump_vmcore(
+    vmcore: Vmcore,
+    target: str,
+    level: Level,
+    compression: str,
+    overwrite: bool = False,
+    progress: Optional[Progress] = None,
+) -> Statistics:
+    """Write the dump of ``vmcore`` at ``level`` to the new file ``target``.
+
+    Whatever can be found wrong with the input is found before ``target`` is touched.
+
+    :param compression: one of :data:`pydumpfile.codecs.NAMES`.
+    :param overwrite: replace ``target`` if it exists.
+    :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then.
+    """
+    return _Job(vmcore, target, level, compression, progress).run(overwrite)
+
+
+class _Job:
+    """The steps of one dump, in order."""
+
+    def __init__(
+        self, vmcore: Vmcore, target: str, level: Level, compression: str,
+        progress: Optional[Progress],
+    ) -> None:  # fmt: skip
+        self._vmcore = vmcore
+        self._target = target
+        self._progress = _Throttled(progress)
+        self._filter = PageFilter(vmcore, level)
+        self._packer = make_packer(1 << vmcore.page_shift, compression)
+        self._statistics = Statistics(
+            path=target,
+            release=vmcore.facts.release if vmcore.facts else "",
+            level=int(level),
+            compression=compression,
+            page_size=1 << vmcore.page_shift,
+            existing=self._filter.exists.total,
+        )
+
+    def run(self, overwrite: bool) -> Statistics:
+        subject = self._subject()
+        output = OutputFile(self._target, overwrite, self._vmcore.source.path)
+        sink = KdumpSink(output, subject, self._packer.codec_flag)
+        try:
+            self._judge(sink)
+            self._copy(sink)
+            self._statistics.bytes_written = sink.finish(complete=not self._statistics.lost)
+        finally:
+            sink.close()
+        self._collect_warnings()
+        return self._statistics
+
+    def _subject(self) -> Subject:
+        vmcore, source = self._vmcore, self._vmcore.source
+        return Subject(
+            page_size=1 << vmcore.page_shift,
+            utsname=vmcore.utsname_bytes or bytes(UTSNAME_SIZE),
+            crash_time=vmcore.crash_time,
+            max_mapnr=self._filter.max_pfn,
+            nr_cpus=source.nr_cpus,
+            phys_base=vmcore.phys_base,
+            dump_level=int(self._filter.level),
+            notes_size=source.notes_size,
+            vmcoreinfo_off=source.vmcoreinfo_off,
+            vmcoreinfo_size=len(source.vmcoreinfo or b""),
+        )
+
+    def _judge(self, sink: KdumpSink) -> None:
+        """Write notes and both bitmaps."""
+        started = time.monotonic()
+        statistics, page_filter = self._statistics, self._filter
+        sink.write_notes(self._vmcore.source.iter_notes())
+        sink.write_bitmap1(_existing(page_filter))
+        for window in page_filter.windows():
+            sink.write_bitmap2(window)
+            self._progress("judging pages", window.end_pfn, page_filter.max_pfn)
+        statistics.left_out = {kind: page_filter.tally.left_out[kind] for kind in Kind}
+        statistics.filtered_before = statistics.existing - page_filter.candidates.total
+        statistics.kept = page_filter.candidates.total - sum(page_filter.tally.left_out)
+        statistics.scan_seconds = time.monotonic() - started
+
+    def _copy(self, sink: KdumpSink) -> None:
+        """Write the pages that the 2nd bitmap keeps."""
+        started = time.monotonic()
+        statistics = self._statistics
+        sink.start_pages(statistics.kept, share_zero=bool(self._filter.level & Level.ZERO))
+        done = 0
+        for window in sink.bitmap2(WINDOW_PFNS):
+            for n, pages, lost in self._batches(window):
+                packed = self._packer.pack(pages, lost, sink.next_data_off, sink.zero_off)
+                sink.write_batch(packed.descriptors, packed.data)
+                statistics.zero += packed.n_zero
+                statistics.lost += len(lost)
+                done += n
+                self._progress("copying pages", done, statistics.kept)
+        statistics.copy_seconds = time.monotonic() - started
+
+    def _batches(self, window: Bitmap) -> Iterator[tuple[int, memoryview, list[int]]]:
+        """The kept pages of a window, some hundred at a time: how many, their bytes, those lost.
+
+        A batch ends where the source's bytes stop being contiguous, and spans no more of them than
+        the source maps at once.
+        """
+        shift, packer = self._vmcore.page_shift, self._packer
+        start = window.first_pfn
+        pfn = packer.next_page(window.bits, 0) + start
+        while pfn < window.end_pfn:
+            stretch_end_pfn = self._vmcore.source.stretch_end(pfn << shift) >> shift
+            end_pfn = min(max(stretch_end_pfn, pfn + 1), pfn + (WINDOW_SIZE >> shift),
+                          window.end_pfn)  # fmt: skip
+            n, last_off = packer.list_pages(window.bits, pfn - start, end_pfn - start)
+            yield n, *self._read(pfn, n, last_off)
+            pfn = packer.next_page(window.bits, pfn + (last_off >> shift) + 1 - start) + start
+
+    def _read(self, first_pfn: int, n: int, last_off: int) -> tuple[memoryview, list[int]]:
+        """The bytes of the batch just listed; if some cannot be had, page by page."""
+        source, shift = self._vmcore.source, self._vmcore.page_shift
+        page_size = 1 << shift
+        try:
+            view = source.view(first_pfn << shift, last_off + page_size, self._packer.spans())
+        except FaultError:
+            pages = bytearray(n * page_size)
+            lost = []
+            for i, off in enumerate(self._packer.make_dense()):
+                pfn = first_pfn + (off >> shift)
+                try:
+                    pages[i * page_size : (i + 1) * page_size] = source.read_page(pfn, shift)
+                except FaultError:
+                    lost.append(i)
+            return memoryview(pages), lost
+        return view, []
+
+    def _collect_warnings(self) -> None:
+        """What the operator has to know although the dump could be written."""
+        page_filter, statistics = self._filter, self._statistics
+        tally, warnings = page_filter.tally, statistics.warnings
+        if page_filter.handicap:
+            warnings.append(f"no page was judged: {page_filter.handicap}")
+        if tally.unreadable:
+            warnings.append(
+                f"{tally.unreadable} pages kept because their struct page is unreadable"
+            )
+        if tally.bad_orders:
+            warnings.append(f"{tally.bad_orders} free blocks of impossible order: kept")
+        if tally.broken_lists:
+            warnings.append(f"{tally.broken_lists} free lists are broken: the rest of them is kept")
+        if statistics.lost:
+            warnings.append(
+                f"{statistics.lost} pages could not be read and are not in the dump, which is "
+                "marked incomplete for it"
+            )
+        if not self._vmcore.utsname_bytes:
+            warnings.append("the kernel's name and version could not be read")
+
+
+def _existing(page_filter: PageFilter) -> Iterator[Bitmap]:
+    """The 1st bitmap, in windows."""
+    end_pfn = align_up(page_filter.max_pfn, 8)
+    for first_pfn in range(0, end_pfn, WINDOW_PFNS):
+        window = Bitmap(first_pfn, min(first_pfn + WINDOW_PFNS, end_pfn))
+        window.set_ranges(page_filter.exists.within(window.first_pfn, window.end_pfn))
+        yield window
+
+
+class _Throttled:
+    """Progress at most ten times a second, and always at the end of a step."""
+
+    _INTERVAL = 0.1
+
+    def __init__(self, progress: Optional[Progress]) -> None:
+        self._progress = progress
+        self._last = 0.0
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if self._progress is None:
+            return
+        now = time.monotonic()
+        if done >= total or now - self._last >= self._INTERVAL:
+            self._last = now
+            self._progress(step, min(done, total), total)
