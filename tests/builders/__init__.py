@@ -10,7 +10,17 @@ Nothing here imports the package under test: what is built is the other opinion.
 from __future__ import annotations
 
 from .core import BuiltCore, build_core
+from .huge import HugeCore, build_huge_core
 from .layouts import LAYOUTS, ODD_LAYOUTS, Layout
 from .spec import CoreSpec
 
-__all__ = ["LAYOUTS", "ODD_LAYOUTS", "BuiltCore", "CoreSpec", "Layout", "build_core"]
+__all__ = [
+    "LAYOUTS",
+    "ODD_LAYOUTS",
+    "BuiltCore",
+    "CoreSpec",
+    "HugeCore",
+    "Layout",
+    "build_core",
+    "build_huge_core",
+]

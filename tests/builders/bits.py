@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 
 def empty(n_pfns: int) -> bytearray:
@@ -37,10 +37,8 @@ def test(bitmap: bytes, at: int) -> bool:
 def ones(bitmap: bytes) -> Iterator[int]:
     """Numbers of the set bits, ascending."""
     for at, byte in enumerate(bitmap):
-        while byte:
-            lowest = byte & -byte
-            yield at * 8 + lowest.bit_length() - 1
-            byte ^= lowest
+        if byte:
+            yield from (at * 8 + bit for bit in range(8) if byte >> bit & 1)
 
 
 def runs(bitmap: bytes) -> Iterator[tuple[int, int]]:

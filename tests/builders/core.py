@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Callable, Mapping, Sequence, Union
+from typing import Callable, Union
 
 from . import bits
 from .elfcore import Load, write_core
@@ -105,16 +106,23 @@ class BuiltCore:
         return frozenset(pfn for pfn in bits.ones(self.exists) if pfn not in full)
 
 
-def build_core(path: PathLike, spec: CoreSpec = CoreSpec()) -> BuiltCore:
+_ORDINARY = CoreSpec()
+
+
+def build_core(path: PathLike, spec: CoreSpec = _ORDINARY) -> BuiltCore:
     """Write the core that `spec` describes to `path`.
 
     :raises ValueError: the knobs contradict each other, or memory is too small for kernel data.
     """
     machine = Machine(spec)
     memmap = MemMap(
-        spec, machine.layout, machine.memory, machine.allocator, machine.page_offset,
-        machine.vmemmap,
-    )  # fmt: skip
+        spec,
+        machine.layout,
+        machine.memory,
+        machine.allocator,
+        page_offset=machine.page_offset,
+        vmemmap=machine.vmemmap,
+    )
     machine.map_ram(memmap.absent, memmap.unmapped)
     for vaddr, paddr, shift in memmap.mappings:
         machine.tables.map(vaddr, paddr, shift)
@@ -123,9 +131,15 @@ def build_core(path: PathLike, spec: CoreSpec = CoreSpec()) -> BuiltCore:
         machine.set_mem_map_pointer(memmap.base_vaddr(0))
     else:
         table = SectionTable(
-            spec, machine.layout, machine.memory, memmap, machine.allocator, machine.page_offset,
-            machine.static_array, machine.max_physmem_bits,
-        )  # fmt: skip
+            spec,
+            machine.layout,
+            machine.memory,
+            memmap,
+            allocator=machine.allocator,
+            page_offset=machine.page_offset,
+            static_array=machine.static_array,
+            max_physmem_bits=machine.max_physmem_bits,
+        )
         section_keys = table.keys()
 
     kinds = {start: _kinds(machine, start, end) for start, end in memmap.ranges}
@@ -151,9 +165,15 @@ def build_core(path: PathLike, spec: CoreSpec = CoreSpec()) -> BuiltCore:
 
     def verdict(slab_may_be_anon: bool) -> Verdict:
         return Verdict(
-            keys if spec.note else None, ranges, max_mapnr, bitmaps.start, bitmaps.data,
-            unreadable, freelists.reachable, slab_may_be_anon,
-        )  # fmt: skip
+            keys if spec.note else None,
+            ranges,
+            max_mapnr=max_mapnr,
+            start=bitmaps.start,
+            data=bitmaps.data,
+            unreadable=unreadable,
+            free_blocks=freelists.reachable,
+            slab_may_be_anon=slab_may_be_anon,
+        )
 
     return BuiltCore(
         path=Path(path),
@@ -211,11 +231,9 @@ def _populate(
         garbage = GarbageMaker(layout, rng)
         plain = StructPage()
         for start, range_kinds in kinds.items():
-            pages_of[start] = [
-                plain if kind == KERNEL else garbage.page() for kind in range_kinds
-            ]
+            pages_of[start] = [plain if kind == KERNEL else garbage.page() for kind in range_kinds]
     else:
-        maker = PageMaker(layout, rng, memmap.page_vaddr, spec.hwpoison, spec.hvo)
+        maker = PageMaker(layout, rng, memmap.page_vaddr, hwpoison=spec.hwpoison, hvo=spec.hvo)
         gigantic = _gigantic_places(kinds) if spec.gigantic else frozenset()
         for start, range_kinds in kinds.items():
             pages_of[start] = populate(maker, start, range_kinds, gigantic)
@@ -230,7 +248,12 @@ def _populate(
         return pages_of[start][at]
 
     freelists = FreeLists(
-        layout, rng, blocks, machine.pgdat_vaddr, memmap.page_vaddr, spec.broken_list
+        layout,
+        rng,
+        blocks=blocks,
+        pgdat_vaddr=machine.pgdat_vaddr,
+        page_vaddr=memmap.page_vaddr,
+        broken=spec.broken_list,
     )
     for pfn, page in freelists.link(page_of).items():
         start, at = index(pfn)

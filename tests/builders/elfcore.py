@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence, Union
+from typing import Union
 
 from .physmem import PAGE_SIZE, PhysicalMemory, round_up
 

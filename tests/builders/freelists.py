@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
-from typing import Callable, Sequence, Union
+from typing import Callable, Union
 
 from .layouts import Layout
 from .physmem import PhysicalMemory
@@ -38,6 +39,7 @@ class FreeLists:
         self,
         layout: Layout,
         rng: Random,
+        *,
         blocks: Sequence[tuple[int, int]],
         pgdat_vaddr: int,
         page_vaddr: Callable[[int], int],

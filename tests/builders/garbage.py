@@ -51,7 +51,7 @@ class GarbageMaker:
             lru_next=rng.getrandbits(63) << 1 & WORD_MASK | (rng.random() < 0.15),
             lru_prev=rng.getrandbits(48) << 16 | order << 8 | dtor,
             mapping=mapping,
-            index=rng.getrandbits(64),
+            pgoff=rng.getrandbits(64),
             private=private,
             mapcount=_signed_32(rng.choice(self._types)),
             refcount=rng.randrange(-1, 5),

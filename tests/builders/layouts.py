@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Mapping, Optional
+from typing import Optional
 
 # enum pageflags, include/linux/page-flags.h.  Only the flags that a rule or a trap needs.
 _FLAGS_5_15 = {

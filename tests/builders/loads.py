@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 from . import bits
 from .elfcore import Load
@@ -17,13 +19,13 @@ def _pieces(spec: CoreSpec) -> list[tuple[int, int, int]]:
     """(paddr, end of data, end) of each stretch of RAM; the data comes before what has none."""
     pieces = []
     for paddr, size in spec.ram():
-        end_paddr = paddr + size
+        start, end = paddr, paddr + size
         for hole_paddr, hole_size in sorted(spec.no_data):
-            if paddr <= hole_paddr < end_paddr:
-                pieces.append((paddr, hole_paddr, hole_paddr + hole_size))
-                paddr = hole_paddr + hole_size
-        if paddr < end_paddr:
-            pieces.append((paddr, end_paddr, end_paddr))
+            if start <= hole_paddr < end:
+                pieces.append((start, hole_paddr, hole_paddr + hole_size))
+                start = hole_paddr + hole_size
+        if start < end:
+            pieces.append((start, end, end))
     return pieces
 
 
@@ -35,13 +37,15 @@ def _cuts(spec: CoreSpec, pieces: Sequence[tuple[int, int, int]], rng: Random) -
     total = sum(map(len, places))
     wanted = min(max(0, spec.split_loads - len(pieces)), total)
     cuts = []
-    for choice in sorted(rng.sample(range(total), wanted)):
-        for place in places:
-            if choice < len(place):
-                inside = rng.randrange(8, PAGE_SIZE, 8) if spec.split_inside_pages else 0
-                cuts.append(place[choice] * PAGE_SIZE - inside)
+    chosen = sorted(rng.sample(range(total), wanted))
+    before = 0  # pages of the places already done
+    for place in places:
+        for choice in chosen[bisect_left(chosen, before) :]:
+            if choice >= before + len(place):
                 break
-            choice -= len(place)
+            inside = rng.randrange(8, PAGE_SIZE, 8) if spec.split_inside_pages else 0
+            cuts.append(place[choice - before] * PAGE_SIZE - inside)
+        before += len(place)
     return sorted(set(cuts))
 
 
@@ -51,7 +55,8 @@ def make_loads(spec: CoreSpec, page_offset: int, image: Load, rng: Random) -> li
     cuts = _cuts(spec, pieces, rng)
     loads = []
     at = 0
-    for start, data_end, end in pieces:
+    for paddr, data_end, end in pieces:
+        start = paddr
         while at < len(cuts) and cuts[at] < end:
             if start < cuts[at] < data_end:
                 size = cuts[at] - start

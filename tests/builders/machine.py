@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Iterable, Mapping, Optional, Union
+from typing import Optional, Union
 
 from .elfcore import NT_PRSTATUS, Load, note, prstatus
 from .layouts import layout_named

@@ -37,6 +37,7 @@ def dump_bitmaps(makedumpfile: str, core: Path, level: int, output: Path) -> Bit
         stderr=subprocess.STDOUT,
         text=True,
         timeout=300,
+        check=False,
     )
     if result.returncode:
         raise RuntimeError(f"makedumpfile -d {level} failed: {result.stdout[-2000:]}")

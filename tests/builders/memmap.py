@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Union
+from collections.abc import Sequence
+from typing import Protocol, Union
 
 from .layouts import Layout
 from .physmem import PAGE_SHIFT, PAGE_SIZE, Allocator, PhysicalMemory, round_up
@@ -43,6 +44,7 @@ class MemMap:
         layout: Layout,
         memory: PhysicalMemory,
         allocator: Allocator,
+        *,
         page_offset: int,
         vmemmap: int,
     ) -> None:
@@ -160,6 +162,16 @@ class MemMap:
             done += len(piece)
 
 
+class Placement(Protocol):
+    """What a section table needs to know of a mem_map."""
+
+    ranges: list[tuple[int, int]]
+
+    def base_vaddr(self, start_pfn: int) -> int:
+        """Address of the first struct page of a range."""
+        ...
+
+
 class SectionTable:
     """The kernel's mem_section arrays, written to memory.
 
@@ -172,7 +184,8 @@ class SectionTable:
         spec: CoreSpec,
         layout: Layout,
         memory: PhysicalMemory,
-        memmap: MemMap,
+        memmap: Placement,
+        *,
         allocator: Allocator,
         page_offset: int,
         static_array: tuple[int, int],

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A plausible random population of struct pages: every kind of page the dump levels tell apart."""
 
+# ruff: noqa: ARG002 - the makers of all kinds are called alike
 from __future__ import annotations
 
 from random import Random
@@ -26,9 +27,13 @@ _DTOR_COMPOUND, _DTOR_HUGETLB = 1, 2
 class PageMaker:
     """Makes blocks of struct pages, one method a kind of page.
 
-    Every method takes (pfn, order limit) and returns 2^order records, order <= limit.
+    Every method, whether it needs them or not, takes (pfn, order limit) and returns 2^order
+    records, order <= limit.
 
     :param page_vaddr: address of the struct page of a pfn.
+    :param hwpoison: some pages are poisoned.
+    :param hvo: hugetlb pages may have fake heads, if the layout knows them.
+    :param all_free: nothing but free blocks, as large as possible.
     """
 
     def __init__(
@@ -36,8 +41,10 @@ class PageMaker:
         layout: Layout,
         rng: Random,
         page_vaddr: Callable[[int], int],
+        *,
         hwpoison: bool,
         hvo: bool,
+        all_free: bool = False,
     ) -> None:
         self._layout = layout
         self._rng = rng
@@ -48,7 +55,8 @@ class PageMaker:
         self.buddy_blocks: list[tuple[int, int]] = []  # (pfn, order), the sane ones only
         kinds: list[tuple[Callable[[int, int], Block], int]] = [
             (self.kernel, 10), (self.reserved, 2), (self.kernel_compound, 4), (self.movable, 3),
-            (self.page_table, 3), (self.slab, 8), (self.buddy, 14), (self.bad_buddy, 2),
+            (self.page_table, 3), (self.slab, 8), (self.buddy, 10), (self.largest_buddy, 4),
+            (self.bad_buddy, 2),
             (self.anon, 20), (self.anon_compound, 6), (self.ksm, 3), (self.swapcache, 4),
             (self.cache, 20), (self.cache_compound, 6), (self.shmem, 5), (self.owner_private, 3),
             (self.hugetlb, 3), (self.offline, 3), (self.misaligned_head, 3), (self.late_head, 3),
@@ -57,6 +65,8 @@ class PageMaker:
             kinds.append((self.poisoned, 4))
         if "unaccepted" in layout.types:
             kinds.append((self.unaccepted, 2))
+        if all_free:
+            kinds = [(self.largest_buddy, 1)]
         self._makers = [maker for maker, _ in kinds]
         self._weights = [weight for _, weight in kinds]
         self.plain_kernel_page = StructPage()
@@ -168,12 +178,14 @@ class PageMaker:
 
     def buddy(self, pfn: int, limit: int) -> Block:
         """A free block: only its first page has the type, and the order in private."""
-        order = self._order(0, MAX_BUDDY_ORDER, limit)
-        if self._one_in(3):
-            order = min(MAX_BUDDY_ORDER, limit)
-        head = self._single(
-            self._flags(), mapcount=self._type("buddy"), private=order, refcount=0
-        )
+        return self._buddy(pfn, self._order(0, MAX_BUDDY_ORDER, limit))
+
+    def largest_buddy(self, pfn: int, limit: int) -> Block:
+        """A free block as large as possible."""
+        return self._buddy(pfn, min(MAX_BUDDY_ORDER, limit))
+
+    def _buddy(self, pfn: int, order: int) -> Block:
+        head = self._single(self._flags(), mapcount=self._type("buddy"), private=order, refcount=0)
         rest = StructPage(private=self._rng.randrange(8), refcount=0)
         self.buddy_blocks.append((pfn, order))
         return [head] + [rest] * ((1 << order) - 1)

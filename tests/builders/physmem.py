@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Iterator, Optional
+from collections.abc import Iterator
+from typing import Optional
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -39,6 +40,12 @@ class PhysicalMemory:
     def write_word(self, paddr: int, value: int) -> None:
         """Store an unsigned 64-bit word."""
         self.write(paddr, value.to_bytes(8, "little"))
+
+    def repeat(self, from_paddr: int, paddr: int, size: int) -> None:
+        """Make pages at `paddr` the very pages at `from_paddr`; neither may be written again."""
+        for off in range(0, size, PAGE_SIZE):
+            self._pages[(paddr + off) >> PAGE_SHIFT] = self._pages[(from_paddr + off) >> PAGE_SHIFT]
+        self._sorted = None
 
     def page(self, pfn: int) -> bytes:
         """The 4096 bytes of one page."""

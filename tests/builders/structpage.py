@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from operator import itemgetter
-from typing import Iterable, NamedTuple
+from typing import NamedTuple
 
 from .layouts import Layout
 
@@ -21,7 +22,7 @@ class StructPage(NamedTuple):
     lru_next: int = 0  # compound_head or compound_info of a tail page
     lru_prev: int = 0  # compound_dtor, compound_order of the first tail page until 6.5
     mapping: int = 0
-    index: int = 0
+    pgoff: int = 0  # the kernel calls it index, which a tuple has already
     private: int = 0
     mapcount: int = -1  # the page type word
     refcount: int = 1
@@ -36,6 +37,7 @@ class Encoder:
 
     def __init__(self, layout: Layout) -> None:
         offsets = dict(layout.offsets)
+        offsets["pgoff"] = offsets.pop("index")
         offsets["lru_next"] = offsets.pop("lru")
         offsets["lru_prev"] = offsets["lru_next"] + 8
         names = sorted(offsets, key=lambda name: offsets[name])

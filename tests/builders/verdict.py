@@ -7,8 +7,9 @@ the filter.  It looks at the builder's records, never at the core file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple, Optional, Union
 
 from .memmap import GROUP_PAGES
 from .structpage import StructPage
@@ -88,9 +89,8 @@ class Predicates:
         self.hugetlb_type = number("PAGE_HUGETLB_MAPCOUNT_VALUE")
         self.hugetlb_bit = number("PG_hugetlb")
         self.hugetlb_dtor = number("HUGETLB_PAGE_DTOR")
-        self.compound_bytes = (
-            has_offset("folio._folio_order") and has_offset("folio._folio_dtor")
-        ) or (has_offset("page.compound_order") and has_offset("page.compound_dtor"))
+        self.order_byte = has_offset("folio._folio_order") or has_offset("page.compound_order")
+        self.dtor_byte = has_offset("folio._folio_dtor") or has_offset("page.compound_dtor")
         length = keys.get("LENGTH(zone.free_area)")
         self.free_area_length = None if length is None else int(length)
 
@@ -142,11 +142,10 @@ class Predicates:
         elif self.hugetlb_bit is not None:
             order = following.flags & 0xFF
             hugetlb = bool(following.flags >> self.hugetlb_bit & 1)
-        elif self.compound_bytes:
-            dtor, order = following.lru_prev & 0xFF, following.lru_prev >> 8 & 0xFF
-            hugetlb = self.hugetlb_dtor is not None and dtor == self.hugetlb_dtor
         else:
-            return 0, False
+            order = following.lru_prev >> 8 & 0xFF if self.order_byte else 0
+            dtor = following.lru_prev & 0xFF if self.dtor_byte else None
+            hugetlb = dtor is not None and dtor == self.hugetlb_dtor
         if order >= 64 or pfn % (1 << order):
             order = 0
         return order, hugetlb
@@ -170,11 +169,12 @@ class Verdict:
         self,
         keys: Optional[Keys],
         ranges: Sequence[MemMapPages],
+        *,
         max_mapnr: int,
         start: bytes,
         data: bytes,
-        unreadable: Sequence[tuple[int, int]],
-        free_blocks: Sequence[tuple[int, int]],
+        unreadable: Sequence[tuple[int, int]] = (),
+        free_blocks: Sequence[tuple[int, int]] = (),
         slab_may_be_anon: bool = False,
     ) -> None:
         self._predicates = None if keys is None else Predicates(keys, slab_may_be_anon)
