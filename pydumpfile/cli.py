@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from enum import IntFlag
 from types import FrameType
-from typing import NoReturn, Optional
+from typing import Callable, NoReturn, Optional
 
 from pydumpfile._version import VERSION
 from pydumpfile.dump import Statistics, dump_vmcore
@@ -18,6 +18,10 @@ from pydumpfile.errors import PydumpfileError, UsageError
 from pydumpfile.filter.level import MAX_LEVEL, Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
+
+_DESCRIPTION = """\
+Copies the memory of a crashed Linux kernel, without the pages nobody needs, into
+a compressed dump that crash, drgn and libkdumpfile open."""
 
 _EPILOG = """\
 dump levels (add them up; 31 leaves out all that can be):
@@ -38,6 +42,9 @@ exit status: 0 a complete dump, anything else not:
   10  the dump cannot be written    11  a bug in pydumpfile        12  the image cannot be read
 A dump that could not be finished is kept, marked incomplete, and read as such by crash and drgn.
 """
+
+
+_IF_BEGUN = "the dump, if begun, is marked incomplete"
 
 
 class MessageLevel(IntFlag):
@@ -72,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     except PydumpfileError as error:
         return _fail(error, messages)
     except KeyboardInterrupt:
-        return _fail(_StoppedError("interrupted; the dump, if begun, is marked incomplete"), messages)
+        return _fail(_StoppedError(f"interrupted; {_IF_BEGUN}"), messages)
     return 0
 
 
@@ -131,7 +138,7 @@ def _fail(error: PydumpfileError, messages: MessageLevel) -> int:
 def _stop(number: int, frame: Optional[FrameType]) -> None:
     del frame
     name = signal.Signals(number).name
-    raise _StoppedError(f"stopped by {name}; the dump, if begun, is marked incomplete")
+    raise _StoppedError(f"stopped by {name}; {_IF_BEGUN}")
 
 
 class _Progress:
@@ -175,7 +182,6 @@ class _Bar:
             self._bar = self._tqdm(
                 total=total, desc=step, unit="page", unit_scale=True, leave=False
             )
-            )
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
@@ -195,31 +201,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pydumpfile",
         usage="pydumpfile [-c|-z] [-d LEVEL] [-f] [--message-level N] VMCORE DUMPFILE",
-        description="Copy the memory of a crashed Linux kernel, without the pages nobody needs, "
-        "into a compressed dump that crash, drgn and libkdumpfile open.",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("vmcore", metavar="VMCORE",
-                        help="/proc/vmcore, a copy of it, or QEMU's dump-guest-memory")  # fmt: skip
-    parser.add_argument("dumpfile", metavar="DUMPFILE",
-                        help="the dump to write: a new file, mode 0600")  # fmt: skip
-    parser.add_argument("-c", dest="compression", action="store_const", const="zlib",
-                        default="none", help="compress pages with zlib")  # fmt: skip
-    parser.add_argument("-z", dest="compression", action="store_const", const="zstd",
-                        help="compress pages with zstd: faster and smaller")  # fmt: skip
-    parser.add_argument("-d", dest="level", metavar="LEVEL", type=_number("dump level", MAX_LEVEL),
-                        default=0, help="leave out pages by level, 0 to 31 (default: 0, none)")  # fmt: skip
-    parser.add_argument("-f", dest="force", action="store_true",
-                        help="overwrite DUMPFILE if it exists")  # fmt: skip
-    parser.add_argument("--message-level", metavar="N", default=7,
-                        type=_number("message level", 31),
-                        help="what to say, 0 to 31 (default: 7)")  # fmt: skip
-    parser.add_argument("-v", "--version", action="version", version=f"pydumpfile {VERSION}")
+    option = parser.add_argument
+    option("vmcore", metavar="VMCORE", help="/proc/vmcore, a copy of it, or QEMU's ELF dump")
+    option("dumpfile", metavar="DUMPFILE", help="the dump to write: a new file, mode 0600")
+    option("-c", dest="compression", action="store_const", const="zlib", default="none",
+           help="compress pages with zlib")  # fmt: skip
+    option("-z", dest="compression", action="store_const", const="zstd",
+           help="compress pages with zstd: faster and smaller")  # fmt: skip
+    option("-d", dest="level", metavar="LEVEL", type=_number("dump level", MAX_LEVEL), default=0,
+           help="leave out pages by level, 0 to 31 (default: 0, none)")  # fmt: skip
+    option("-f", dest="force", action="store_true", help="overwrite DUMPFILE if it exists")
+    option("--message-level", metavar="N", default=7, type=_number("message level", 31),
+           help="what to say, 0 to 31 (default: 7)")  # fmt: skip
+    option("-v", "--version", action="version", version=f"pydumpfile {VERSION}")
     return parser
 
 
-def _number(what: str, most: int) -> type[int]:
+def _number(what: str, most: int) -> Callable[[str], int]:
     """An argparse type: a decimal number from 0 to ``most``."""
 
     def parse(text: str) -> int:
@@ -227,4 +229,4 @@ def _number(what: str, most: int) -> type[int]:
             raise argparse.ArgumentTypeError(f"{what} {text!r} is not a number from 0 to {most}")
         return int(text)
 
-    return parse  # type: ignore[return-value]
+    return parse
