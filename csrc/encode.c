@@ -114,17 +114,16 @@ int64_t pydump_lay_out(const struct pydump_batch *batch, const uint8_t *encoded,
 {
 	uint64_t used = 0, n_data = 0;
 
-	for (uint64_t i = 0; i < batch->n; i++, descriptors += DESCRIPTOR_SIZE) {
+	for (uint64_t i = 0; i < batch->n; i++) {
 		const uint8_t *bytes = batch->pages + batch->off[i];
 		uint64_t size = batch->page_size;
 		uint32_t flags = 0;
 
+		if (batch->state[i] == PYDUMP_PAGE_LOST)
+			continue;
 		if (batch->state[i] == PYDUMP_PAGE_ZERO) {
 			put_descriptor(descriptors, batch->zero_off, size, 0);
-			continue;
-		}
-		if (batch->state[i] == PYDUMP_PAGE_LOST) {
-			put_descriptor(descriptors, 0, 0, 0);
+			descriptors += DESCRIPTOR_SIZE;
 			continue;
 		}
 		if (encoded) {
@@ -141,6 +140,7 @@ int64_t pydump_lay_out(const struct pydump_batch *batch, const uint8_t *encoded,
 			return PYDUMP_NO_SPACE;
 		memcpy(out + used, bytes, size);
 		put_descriptor(descriptors, batch->data_off + used, size, flags);
+		descriptors += DESCRIPTOR_SIZE;
 		used += size;
 	}
 	return (int64_t)used;

@@ -136,7 +136,7 @@ int64_t pydump_find_zero(const uint8_t *pages, uint64_t page_size, const uint64_
 enum pydump_page_state {
 	PYDUMP_PAGE_DATA,
 	PYDUMP_PAGE_ZERO,		/* shares the one zero page */
-	PYDUMP_PAGE_LOST		/* could not be read: an empty descriptor */
+	PYDUMP_PAGE_LOST		/* could not be read: no descriptor, no data */
 };
 
 /* Offset and length of the pages in state DATA, as pairs. Returns how many pairs. */
@@ -170,7 +170,8 @@ struct pydump_batch {
 };
 
 /*
- * Lay out a batch: n 24-byte kdump page descriptors and the page data they point at. encoded holds
+ * Lay out a batch: 24-byte kdump page descriptors, one for each page that is not lost, and the page
+ * data they point at. encoded holds
  * the results of a codec, one behind the other, for the pages in state DATA in order, and sizes
  * their lengths; a page whose size is 0 or no smaller than the page is stored raw, and so are all
  * if encoded is NULL. Returns the bytes of out used.

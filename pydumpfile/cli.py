@@ -125,8 +125,7 @@ def _details(vmcore: Vmcore) -> Sequence[str]:
 
 
 def _saved(statistics: Statistics) -> str:
-    state = "complete" if not statistics.lost else f"but {statistics.lost} pages are lost"
-    return f"The dumpfile is saved to {statistics.path}, {state}."
+    return f"The dumpfile is saved to {statistics.path}."
 
 
 def _fail(error: PydumpfileError, messages: MessageLevel) -> int:

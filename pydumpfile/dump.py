@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import FaultError
@@ -39,11 +39,11 @@ class Statistics:
     filtered_before: int = 0
     """Pages the source itself no longer has."""
     kept: int = 0
-    """Pages of the 2nd bitmap, zero pages included: those with a descriptor."""
+    """Pages that the level keeps, zero pages and lost ones included."""
     zero: int = 0
     """Kept pages that share the one zero page; only looked for with level bit 1."""
     lost: int = 0
-    """Kept pages that could not be read from the source: their descriptors are empty."""
+    """Pages to keep that could not be read from the source, so that the dump lacks them."""
     bytes_written: int = 0
     """Size of the dump, as it would be copied."""
     scan_seconds: float = 0.0
@@ -54,6 +54,15 @@ class Statistics:
     def stored(self) -> int:
         """Pages whose content is in the dump."""
         return self.kept - self.zero - self.lost
+
+
+class _Batch(NamedTuple):
+    """The bytes of the pages just listed."""
+
+    n: int
+    pages: memoryview
+    lost: dict[int, int]
+    """Index in the batch and pfn of the pages that could not be read."""
 
 
 def dump_vmcore(
@@ -103,7 +112,7 @@ class _Job:
         try:
             self._judge(sink)
             self._copy(sink)
-            self._statistics.bytes_written = sink.finish(complete=not self._statistics.lost)
+            self._statistics.bytes_written = sink.finish()
         finally:
             sink.close()
         self._collect_warnings()
@@ -145,17 +154,21 @@ class _Job:
         sink.start_pages(statistics.kept, share_zero=bool(self._filter.level & Level.ZERO))
         done = 0
         for window in sink.bitmap2(WINDOW_PFNS):
-            for n, pages, lost in self._batches(window):
-                packed = self._packer.pack(pages, lost, sink.next_data_off, sink.zero_off)
+            for batch in self._batches(window):
+                packed = self._packer.pack(
+                    batch.pages, list(batch.lost), sink.next_data_off, sink.zero_off
+                )
                 sink.write_batch(packed.descriptors, packed.data)
+                for pfn in batch.lost.values():
+                    sink.leave_out(pfn)
                 statistics.zero += packed.n_zero
-                statistics.lost += len(lost)
-                done += n
+                statistics.lost += len(batch.lost)
+                done += batch.n
                 self._progress("copying pages", done, statistics.kept)
         statistics.copy_seconds = time.monotonic() - started
 
-    def _batches(self, window: Bitmap) -> Iterator[tuple[int, memoryview, list[int]]]:
-        """The kept pages of a window, some hundred at a time: how many, their bytes, those lost.
+    def _batches(self, window: Bitmap) -> Iterator[_Batch]:
+        """The kept pages of a window, some hundred at a time.
 
         A batch ends where the source's bytes stop being contiguous, and spans no more of them than
         the source maps at once.
@@ -168,10 +181,10 @@ class _Job:
             end_pfn = min(max(stretch_end_pfn, pfn + 1), pfn + (WINDOW_SIZE >> shift),
                           window.end_pfn)  # fmt: skip
             n, last_off = packer.list_pages(window.bits, pfn - start, end_pfn - start)
-            yield n, *self._read(pfn, n, last_off)
+            yield self._read(pfn, n, last_off)
             pfn = packer.next_page(window.bits, pfn + (last_off >> shift) + 1 - start) + start
 
-    def _read(self, first_pfn: int, n: int, last_off: int) -> tuple[memoryview, list[int]]:
+    def _read(self, first_pfn: int, n: int, last_off: int) -> _Batch:
         """The bytes of the batch just listed; if some cannot be had, page by page."""
         source, shift = self._vmcore.source, self._vmcore.page_shift
         page_size = 1 << shift
@@ -179,15 +192,15 @@ class _Job:
             view = source.view(first_pfn << shift, last_off + page_size, self._packer.spans())
         except FaultError:
             pages = bytearray(n * page_size)
-            lost = []
+            lost = {}
             for i, off in enumerate(self._packer.make_dense()):
                 pfn = first_pfn + (off >> shift)
                 try:
                     pages[i * page_size : (i + 1) * page_size] = source.read_page(pfn, shift)
                 except FaultError:
-                    lost.append(i)
-            return memoryview(pages), lost
-        return view, []
+                    lost[i] = pfn
+            return _Batch(n, memoryview(pages), lost)
+        return _Batch(n, view, {})
 
     def _collect_warnings(self) -> None:
         """What the operator has to know although the dump could be written."""
@@ -204,10 +217,7 @@ class _Job:
         if tally.broken_lists:
             warnings.append(f"{tally.broken_lists} free lists are broken: the rest of them is kept")
         if statistics.lost:
-            warnings.append(
-                f"{statistics.lost} pages could not be read and are not in the dump, which is "
-                "marked incomplete for it"
-            )
+            warnings.append(f"{statistics.lost} pages could not be read and are not in the dump")
         if not self._vmcore.utsname_bytes:
             warnings.append("the kernel's name and version could not be read")
 

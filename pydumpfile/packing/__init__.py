@@ -55,7 +55,7 @@ class Packer(Protocol):
         """Turn the batch into what the dump stores.
 
         :param pages: what the offsets count from.
-        :param lost: indices of the pages that could not be read.
+        :param lost: indices of the pages that could not be read: they get no descriptor.
         :param data_off: file offset at which the data will be written.
         :param zero_off: file offset of the shared zero page; 0 if zero pages are stored as any.
         """

@@ -111,7 +111,7 @@ class NativePacker:
             batch, base, sizes, n_data, self._descriptors, self._out,
             self._batch_pages * self._page_size))  # fmt: skip
         return Packed(
-            memoryview(ffi.buffer(self._descriptors, n * DESCRIPTOR_SIZE)),
+            memoryview(ffi.buffer(self._descriptors, (n - len(lost)) * DESCRIPTOR_SIZE)),
             memoryview(ffi.buffer(self._out, used)),
             n_zero,
         )

@@ -69,8 +69,8 @@ class ReferencePacker:
         data = bytearray()
         for i in range(len(contents)):
             if i in lost:
-                descriptors.append(pack_descriptor(0, 0, 0))
-            elif i in payloads:
+                continue
+            if i in payloads:
                 payload, flag = payloads[i]
                 descriptors.append(pack_descriptor(data_off + len(data), len(payload), flag))
                 data += payload

@@ -113,17 +113,25 @@ class KdumpSink:
         if full or len(self._data) >= _DATA_BUFFER_SIZE:
             self._flush()
 
-    def finish(self, complete: bool) -> int:
-        """Write what is left, wait for the disk, and mark the dump complete, if it is.
+    def leave_out(self, pfn: int) -> None:
+        """Take back what the 2nd bitmap says of ``pfn``: it is not in the dump after all.
+
+        Its batch must come without a descriptor for it; one place of the table stays unused then.
+        """
+        off = self._layout.bitmap2_off + pfn // 8
+        byte = self._output.read_at(off, 1)[0]
+        self._output.write_at(off, bytes((byte & ~(1 << pfn % 8),)))
+
+    def finish(self) -> int:
+        """Write what is left, wait for the disk, and only then mark the dump complete.
 
         :return: the size of the dump in bytes.
         """
         size = self.next_data_off
         self._flush()
         self._output.sync()
-        if complete:
-            self._write_header(0)
-            self._output.sync()
+        self._write_header(0)
+        self._output.sync()
         return size
 
     def close(self) -> None:
