@@ -252,29 +252,34 @@ def _compound(facts: Facts) -> tuple[int, int, int, PageTest]:
     flag = facts.number("PG_hugetlb")
     if flag is not None:  # Linux 6.6 (9c5ccf2db04b)
         return flags_off, 0, 0xFF, PageTest(flags_off, _bit(flag), _bit(flag), after=True)
-    page_size = facts.size("page")
     dtor_id = facts.number("HUGETLB_PAGE_DTOR")
     order_off = facts.find_offset("folio", "_folio_order")
     dtor_off = facts.find_offset("folio", "_folio_dtor")
-    if order_off is not None and dtor_off is not None:  # Linux 6.3: offsets count from the head
-        return *_order(order_off - page_size, 1), _dtor(dtor_off - page_size, 1, dtor_id)
+    if order_off is not None or dtor_off is not None:  # Linux 6.3: offsets count from the head
+        head_size = facts.size("page")
+        return *_order(order_off, 1, head_size), _dtor(dtor_off, 1, dtor_id, head_size)
     order_off = facts.find_offset("page", "compound_order")
     dtor_off = facts.find_offset("page", "compound_dtor")
-    if order_off is not None and dtor_off is not None:  # Linux 4.4
+    if order_off is not None or dtor_off is not None:  # Linux 4.4
         # Adjacent bytes since Linux 4.16; before, wider fields of which 16 bits are used.
-        size = 1 if abs(order_off - dtor_off) == 1 else 2
+        wide = order_off is not None and dtor_off is not None and abs(order_off - dtor_off) > 1
+        size = 2 if wide else 1
         return *_order(order_off, size), _dtor(dtor_off, size, dtor_id)
     return _compound_before_4_4(facts)
 
 
-def _order(off: int, size: int) -> tuple[int, int, int]:
-    return off - off % 8, 8 * (off % 8), (1 << 8 * size) - 1
+def _order(off: Optional[int], size: int, base: int = 0) -> tuple[int, int, int]:
+    """Word offset, shift and mask of the order at ``off``, which counts from ``-base``."""
+    if off is None:
+        return 0, 0, 0
+    return (off - base) // 8 * 8, 8 * ((off - base) % 8), (1 << 8 * size) - 1
 
 
-def _dtor(off: int, size: int, dtor_id: Optional[int]) -> PageTest:
-    if dtor_id is None:
+def _dtor(off: Optional[int], size: int, dtor_id: Optional[int], base: int = 0) -> PageTest:
+    """The destructor's number is hugetlb's."""
+    if off is None or dtor_id is None:
         return NEVER
-    return field_test(off, size, _U64, dtor_id, after=True)
+    return field_test(off - base, size, _U64, dtor_id, after=True)
 
 
 def _compound_before_4_4(facts: Facts) -> tuple[int, int, int, PageTest]:
