@@ -19,14 +19,13 @@ from . import truth as ground_truth
 from .cache import cache_dir, locked
 from .errors import LabError
 from .guest import DISKS, SOURCES, AfterCopy, Guest
-from .kernels import KernelPackage, fetch, resolve
+from .kernels import CRASH_MODULES, WANTED_MODULES, KernelPackage, fetch, resolve
 from .qemu import Machine, Monitor
 
-# What decides how a guest runs and what is kept of it; a change makes new cores.
-_KEY_SOURCES = (
-    *("workload/*.[ch]", "vmcopy.c", "init.sh", "crash-init.sh"),
-    *("guest.py", "truth.py"),
-)
+# Raise it when the lab's Python changes what is in a guest or in the files of a core in a way that
+# neither the sources below nor the command lines show: cores made before are then not found again.
+_FORMAT = 1
+_KEY_SOURCES = ("workload/*.[ch]", "vmcopy.c", "init.sh", "crash-init.sh")
 _MEMINFO_FILES = ("proc/meminfo", "proc/zoneinfo", "proc/buddyinfo")
 
 
@@ -119,9 +118,18 @@ def is_current(core: LabCore) -> bool:
 
 def cache_key(guest: Guest, kernel: KernelPackage, sources: Path = SOURCES) -> str:
     """Hash over everything a core depends on."""
-    # By whichever name the kernel was asked for, it is the package that counts.
-    description = asdict(replace(guest, kernel=kernel.package))
-    digest = hashlib.sha256(json.dumps([description, asdict(kernel)], sort_keys=True).encode())
+    nowhere = Path("/")
+    description = [
+        _FORMAT,
+        # By whichever name the kernel was asked for, it is the package that counts.
+        asdict(replace(guest, kernel=kernel.package)),
+        asdict(kernel),
+        [word for word in guest.qemu_arguments(kernel, nowhere) if word != str(kernel.vmlinuz)],
+        guest.crash_command_line(),
+        WANTED_MODULES,
+        CRASH_MODULES,
+    ]
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for pattern in _KEY_SOURCES:
         for path in sorted(sources.glob(pattern)):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

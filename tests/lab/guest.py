@@ -14,7 +14,7 @@ from pathlib import Path
 from .cache import require_program
 from .errors import LabError
 from .initramfs import Cpio, add_program, shared_libraries
-from .kernels import CRASH_MODULES, WANTED_MODULES, KernelPackage
+from .kernels import CRASH_MODULES, EXT4_MODULES, WANTED_MODULES, KernelPackage
 
 SOURCES = Path(__file__).parent
 # In the order the guest sees them (vda, vdb, ...); init.sh and crash-init.sh count on it.
@@ -169,7 +169,8 @@ class Guest:
 
     def crash_initrd(self, kernel: KernelPackage, after_copy: AfterCopy | None = None) -> bytes:
         """Initramfs of the crash kernel: enough to copy /proc/vmcore to a disk."""
-        wanted = WANTED_MODULES if after_copy else CRASH_MODULES
+        # Not all of WANTED_MODULES: a balloon driver would give the little memory away.
+        wanted = (*CRASH_MODULES, *(EXT4_MODULES if after_copy else ()))
         cpio = _base_initramfs(kernel, wanted, SOURCES / "crash-init.sh")
         cpio.add_file("vmcopy", _compiled("vmcopy", [SOURCES / "vmcopy.c"]))
         if after_copy:

@@ -30,13 +30,14 @@ ALIASES = {
     "6.12": "linux-image-6.12-amd64",
 }
 
+# ext4 finds crc32c_generic by name only, so no dependency says that it is needed.
+EXT4_MODULES = ("crc32c_generic", "ext4")
 # What a guest loads, in this order; each kernel has some of them built in and lacks others.
 WANTED_MODULES = (
     "virtio_pci",
     "virtio_blk",
     "virtio_balloon",
-    "crc32c_generic",  # ext4 finds it by name only, so no dependency says that it is needed
-    "ext4",
+    *EXT4_MODULES,
     "qemu_fw_cfg",  # hands VMCOREINFO to QEMU for dump-guest-memory
     "hwpoison_inject",
 )
