@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import LabError, kernels, truth
+from tests.lab.cache import require_program
 from tests.lab.cores import cache_key
 from tests.lab.guest import SOURCES, Guest
 from tests.lab.initramfs import Cpio
@@ -117,6 +118,11 @@ def test_guest_refuses_what_cannot_work() -> None:
         Guest(kernel="6.1", memory="lots")
     with pytest.raises(LabError, match="small, full or none"):
         Guest(kernel="6.1", workload="huge")
+
+
+def test_missing_program_names_its_package() -> None:
+    with pytest.raises(LabError, match="apt-get install qemu-system-x86"):
+        require_program("qemu-system-of-no-machine", "qemu-system-x86")
 
 
 def test_five_level_paging_follows_the_cpu() -> None:
