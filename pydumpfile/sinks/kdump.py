@@ -21,7 +21,7 @@ from pydumpfile.formats.kdump import (
 )
 from pydumpfile.sinks.base import Bytes, OutputFile
 
-_DATA_BUFFER_SIZE = 4 << 20
+_DATA_BUFFER_SIZE = 1 << 20
 _DESCRIPTOR_BUFFER_SIZE = 64 << 10
 
 
@@ -42,6 +42,42 @@ class Subject:
     vmcoreinfo_size: int
 
 
+class _Stream:
+    """Consecutive bytes of the file, gathered into pieces of ``size`` before they are written."""
+
+    def __init__(self, output: OutputFile, off: int, size: int) -> None:
+        self._output = output
+        self._off = off
+        self._buffer = memoryview(bytearray(size))
+        self._used = 0
+
+    @property
+    def end_off(self) -> int:
+        """File offset of the next byte."""
+        return self._off + self._used
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Whether ``n_bytes`` more can be gathered without writing."""
+        return self._used + n_bytes <= len(self._buffer)
+
+    def write(self, data: Bytes) -> None:
+        """Append ``data``."""
+        if not self.has_room(len(data)):
+            self.flush()
+        if len(data) > len(self._buffer):
+            self._output.write_at(self._off, data)
+            self._off += len(data)
+        else:
+            self._buffer[self._used : self._used + len(data)] = data
+            self._used += len(data)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self._output.write_at(self._off, self._buffer[: self._used])
+        self._off += self._used
+        self._used = 0
+
+
 class KdumpSink:
     """One dump on its way to ``output``, which it takes over.
 
@@ -57,10 +93,8 @@ class KdumpSink:
         self._layout = Layout.plan(subject.page_size, subject.notes_size, subject.max_mapnr)
         self._write_header(DUMP_DH_COMPRESSED_INCOMPLETE)
         self._output.write_at(subject.page_size, self._sub_header().pack())
-        self._descriptors = bytearray()
-        self._descriptors_off = self._layout.descriptors_off
-        self._data = bytearray()
-        self._data_off = 0
+        self._descriptors = _Stream(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
+        self._data = _Stream(output, 0, _DATA_BUFFER_SIZE)
         self.zero_off = 0
         """Where the shared zero page is; 0 if there is none."""
 
@@ -94,24 +128,24 @@ class KdumpSink:
 
         :param share_zero: store one page of zeros for all zero pages to share.
         """
-        self._data_off = self._layout.data_off(n_pages)
-        self._output.extend(self._data_off)  # a dump cut short here has empty descriptors
+        data_off = self._layout.data_off(n_pages)
+        self._output.extend(data_off)  # a dump cut short here has empty descriptors
+        self._data = _Stream(self._output, data_off, _DATA_BUFFER_SIZE)
         if share_zero:
-            self.zero_off = self._data_off
-            self._data += bytes(self._subject.page_size)
+            self.zero_off = data_off
+            self._data.write(bytes(self._subject.page_size))
 
     @property
     def next_data_off(self) -> int:
         """File offset at which the data of the next batch will lie."""
-        return self._data_off + len(self._data)
+        return self._data.end_off
 
     def write_batch(self, descriptors: Bytes, data: Bytes) -> None:
         """Pages that follow those written before."""
-        self._descriptors += descriptors
-        self._data += data
-        full = len(self._descriptors) >= _DESCRIPTOR_BUFFER_SIZE
-        if full or len(self._data) >= _DATA_BUFFER_SIZE:
+        self._data.write(data)
+        if not self._descriptors.has_room(len(descriptors)):
             self._flush()
+        self._descriptors.write(descriptors)
 
     def leave_out(self, pfn: int) -> None:
         """Take back what the 2nd bitmap says of ``pfn``: it is not in the dump after all.
@@ -140,12 +174,8 @@ class KdumpSink:
 
     def _flush(self) -> None:
         """Data first, then the descriptors that point at it."""
-        self._output.write_at(self._data_off, self._data)
-        self._data_off += len(self._data)
-        self._data.clear()
-        self._output.write_at(self._descriptors_off, self._descriptors)
-        self._descriptors_off += len(self._descriptors)
-        self._descriptors.clear()
+        self._data.flush()
+        self._descriptors.flush()
 
     def _write_header(self, incomplete: int) -> None:
         subject, layout = self._subject, self._layout
