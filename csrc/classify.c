@@ -70,15 +70,21 @@ int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t 
 				   end_pfn - window->first_pfn);
 }
 
-/* Leave out n pages from pfn on as kind, now or, past the window, later. */
-static int64_t leave_out(struct pydump_window *window, uint64_t pfn, uint64_t n,
-			 enum pydump_kind kind)
-{
-	int64_t cleared = pydump_clear(window, pfn, pfn + n);
+/* Consecutive pages that go for the same reason: cleared at once when another follows. */
+struct run {
+	uint64_t first_pfn;
+	uint64_t end_pfn;
+	enum pydump_kind kind;
+};
 
-	window->left_out[kind] += (uint64_t)cleared;
-	if (pfn + n > window->end_pfn && pfn + n > window->spill_pfn[kind])
-		window->spill_pfn[kind] = pfn + n;
+/* Leave out the pages of a run, now or, past the window, later. */
+static int64_t leave_out(struct pydump_window *window, const struct run *run)
+{
+	int64_t cleared = pydump_clear(window, run->first_pfn, run->end_pfn);
+
+	window->left_out[run->kind] += (uint64_t)cleared;
+	if (run->end_pfn > window->end_pfn && run->end_pfn > window->spill_pfn[run->kind])
+		window->spill_pfn[run->kind] = run->end_pfn;
 	return cleared;
 }
 
@@ -138,6 +144,7 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window)
 {
 	const struct pydump_plan p = *plan;	/* a copy that no store to the bitmap can change */
+	struct run run = { 0, 0, PYDUMP_FREE };
 	int64_t total = 0;
 	uint64_t pfn = first_pfn;
 
@@ -162,9 +169,17 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 			pfn++;
 			continue;
 		}
-		total += leave_out(window, pfn, n, kind);
+		if (kind != run.kind || pfn != run.end_pfn) {
+			if (run.first_pfn < run.end_pfn)
+				total += leave_out(window, &run);
+			run.first_pfn = pfn;
+			run.kind = kind;
+		}
 		pfn += n;
+		run.end_pfn = pfn;
 	}
+	if (run.first_pfn < run.end_pfn)
+		total += leave_out(window, &run);
 	if (pfn > window->resume_pfn)
 		window->resume_pfn = pfn;
 	return total;
