@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The commands of README.md. Each gets the machine ready first (tests/bootstrap.py), which takes a
+# moment where it is.
+
+PYTHON ?= python3
+VENV   := .venv/bin
+KERNEL ?= 6.1-cloud
+
+.NOTPARALLEL:
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick lint setup setup-quick clean
+
+help:  ## show this
+	@echo 'pydumpfile: from a Linux panic to a dump'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
+	@echo
+	@echo 'make demo KERNEL=6.12-cloud crashes another kernel (6.1-cloud, 6.12-cloud, 6.1, 6.12).'
+
+demo: setup  ## crash a real kernel in QEMU, dump it, open the dump, tell what happened
+	@$(VENV)/python -m tests.lab.demo --kernel $(KERNEL)
+
+test: setup lint  ## lint, then all tests, real kernels included (minutes at first, then cached)
+	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+
+quick: setup-quick  ## tests that need no QEMU
+	@$(VENV)/python -m pytest -m 'not lab and not full' $(PYTEST_ARGS)
+
+lint: setup-quick  ## ruff check, ruff format --check, mypy --strict
+	@echo 'lint: ruff check' && $(VENV)/ruff check --quiet .
+	@echo 'lint: ruff format --check' && $(VENV)/ruff format --check --quiet .
+	@echo 'lint: mypy --strict' && $(VENV)/mypy
+
+setup:  ## install what is missing: Debian packages, .venv, the compiled module
+	@$(PYTHON) tests/bootstrap.py
+
+setup-quick:
+	@$(PYTHON) tests/bootstrap.py --no-lab
+
+clean:  ## remove .venv and whatever was built here (not the cores in ~/.cache/pydumpfile)
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f pydumpfile/_pagescan*.so pydumpfile/_pagescan.c
+	find pydumpfile tests csrc -name __pycache__ -prune -exec rm -rf {} +
