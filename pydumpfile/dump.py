@@ -10,12 +10,11 @@ from typing import Callable, NamedTuple, Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import FaultError
-from pydumpfile.filter.classify import WINDOW_PFNS, PageFilter
+from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.formats.kdump import UTSNAME_SIZE
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.packing import make_packer
-from pydumpfile.pfn import align_up
 from pydumpfile.sinks.base import OutputFile
 from pydumpfile.sinks.kdump import KdumpSink, Subject
 from pydumpfile.sources.filebytes import WINDOW_SIZE
@@ -138,7 +137,10 @@ class _Job:
         started = time.monotonic()
         statistics, page_filter = self._statistics, self._filter
         sink.write_notes(self._vmcore.source.iter_notes())
-        sink.write_bitmap1(_existing(page_filter))
+        for bounds in page_filter.window_bounds():
+            existing = Bitmap(*bounds)
+            existing.set_ranges(page_filter.exists.within(*bounds))
+            sink.write_bitmap1(existing)
         for window in page_filter.windows():
             sink.write_bitmap2(window)
             self._progress("judging pages", window.end_pfn, page_filter.max_pfn)
@@ -153,8 +155,8 @@ class _Job:
         statistics = self._statistics
         sink.start_pages(statistics.kept, share_zero=bool(self._filter.level & Level.ZERO))
         done = 0
-        for window in sink.bitmap2(WINDOW_PFNS):
-            for batch in self._batches(window):
+        for bounds in self._filter.window_bounds():
+            for batch in self._batches(sink.read_bitmap2(*bounds)):
                 packed = self._packer.pack(
                     batch.pages, list(batch.lost), sink.next_data_off, sink.zero_off
                 )
@@ -220,15 +222,6 @@ class _Job:
             warnings.append(f"{statistics.lost} pages could not be read and are not in the dump")
         if not self._vmcore.utsname_bytes:
             warnings.append("the kernel's name and version could not be read")
-
-
-def _existing(page_filter: PageFilter) -> Iterator[Bitmap]:
-    """The 1st bitmap, in windows."""
-    end_pfn = align_up(page_filter.max_pfn, 8)
-    for first_pfn in range(0, end_pfn, WINDOW_PFNS):
-        window = Bitmap(first_pfn, min(first_pfn + WINDOW_PFNS, end_pfn))
-        window.set_ranges(page_filter.exists.within(window.first_pfn, window.end_pfn))
-        yield window
 
 
 class _Throttled:

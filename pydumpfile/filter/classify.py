@@ -20,7 +20,7 @@ from pydumpfile.filter.tally import Tally
 from pydumpfile.kernel.facts import Facts
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
-from pydumpfile.pfn import align_down, align_up
+from pydumpfile.pfn import Range, align_down, align_up
 
 WINDOW_PFNS = 8 << 20
 """Pfns of one window: 1 MiB of bitmap, 32 GiB of memory."""
@@ -102,10 +102,18 @@ class PageFilter:
             self._free_lists = FreeLists(vmcore)
         self.scans = needs_scan(facts, self.level)
 
+    def window_bounds(self) -> Iterator[Range]:
+        """The windows in which there is memory at all, aligned to ``WINDOW_PFNS``, ascending."""
+        next_pfn = 0
+        for start_pfn, end_pfn in self.exists:
+            first_pfn = max(next_pfn, align_down(start_pfn, WINDOW_PFNS))
+            for next_pfn in range(first_pfn, end_pfn, WINDOW_PFNS):
+                yield next_pfn, align_up(min(next_pfn + WINDOW_PFNS, self.max_pfn), 8)
+            next_pfn = align_up(end_pfn, WINDOW_PFNS)
+
     def windows(self) -> Iterator[Bitmap]:
-        """The 2nd bitmap from pfn 0 to ``max_pfn``, in windows of ``WINDOW_PFNS``; tallied once."""
-        for first_pfn in range(0, self.max_pfn, WINDOW_PFNS):
-            end_pfn = align_up(min(first_pfn + WINDOW_PFNS, self.max_pfn), 8)
+        """The 2nd bitmap, window by window; counts in :attr:`tally` as it goes, so go once."""
+        for first_pfn, end_pfn in self.window_bounds():
             window = Bitmap(first_pfn, end_pfn)
             window.set_ranges(self.candidates.within(first_pfn, end_pfn))
             for kind, spill_pfn in enumerate(self.tally.spill_pfn):

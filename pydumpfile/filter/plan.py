@@ -217,13 +217,8 @@ def _swapcache_mask(facts: Facts) -> int:
 
 
 def _max_order(facts: Facts) -> int:
-    said = facts.length("zone.free_area")
-    if said is None:
-        return 64
-    if not 0 < said <= 63:
-        raise FormatError(facts.looked_in, 0, "1 to 63 orders of free blocks",
-                          f"LENGTH(zone.free_area)={said}")  # fmt: skip
-    return said
+    said = facts.within("LENGTH(zone.free_area)", 1, 63)
+    return 64 if said is None else said
 
 
 def _buddy(facts: Facts) -> PageTest:

@@ -13,6 +13,8 @@ from pydumpfile.errors import FormatError, MissingFactError
 from pydumpfile.formats import vmcoreinfo
 
 _ADVICE = "without it only -d 0 and -d 1 work"
+_LARGEST = 1 << 20
+"""No structure that matters here is larger, in bytes."""
 
 
 class Facts:
@@ -50,21 +52,34 @@ class Facts:
             raise MissingFactError(key, self.looked_in, _ADVICE)
         return value
 
+    def within(self, key: str, least: int, most: int) -> Optional[int]:
+        """As :meth:`find`, for a number that can only be from ``least`` to ``most``.
+
+        :raises FormatError: it is not: the description is damaged.
+        """
+        value = self.find(key)
+        if value is not None and not least <= value <= most:
+            raise FormatError(
+                self.looked_in, 0, f"{key} from {least} to {most}", str(value),
+                "the description is damaged",
+            )  # fmt: skip
+        return value
+
     def offset(self, struct: str, member: str) -> int:
         """Bytes from the start of ``struct`` to ``member``."""
-        return self.need(f"OFFSET({struct}.{member})")
+        return _present(self, f"OFFSET({struct}.{member})", 0)
 
     def find_offset(self, struct: str, member: str) -> Optional[int]:
         """:meth:`offset`, or None where the kernel has no such member or does not say."""
-        return self.find(f"OFFSET({struct}.{member})")
+        return self.within(f"OFFSET({struct}.{member})", 0, _LARGEST)
 
     def size(self, struct: str) -> int:
         """``sizeof(struct)`` in bytes."""
-        return self.need(f"SIZE({struct})")
+        return _present(self, f"SIZE({struct})", 1)
 
     def length(self, array: str) -> Optional[int]:
         """Elements of ``array``, or None."""
-        return self.find(f"LENGTH({array})")
+        return self.within(f"LENGTH({array})", 0, 1 << 40)
 
     def number(self, name: str) -> Optional[int]:
         """The constant ``name``, or None where the kernel does not have it or does not say."""
@@ -82,3 +97,11 @@ class Facts:
     def release(self) -> str:
         """``uname -r`` of the dead kernel; empty if it does not say."""
         return self.lines.get("OSRELEASE", "")
+
+
+def _present(facts: Facts, key: str, least: int) -> int:
+    """A size or offset that has to be there and has to make sense."""
+    facts.need(key)
+    value = facts.within(key, least, _LARGEST)
+    assert value is not None
+    return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import repeat
 from struct import Struct
 from typing import NamedTuple, Optional
 
@@ -92,11 +93,15 @@ class _Sparse:
         self, facts: Facts, space: AddressSpace, max_pfn: int, page_shift: int, levels: int
     ) -> None:
         self._space = space
-        section_bits = facts.number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
-        physmem_bits = facts.number("MAX_PHYSMEM_BITS") or _MAX_PHYSMEM_BITS[levels]
+        section_bits = facts.within("NUMBER(SECTION_SIZE_BITS)", 20, 40) or _SECTION_SIZE_BITS
+        physmem_bits = (
+            facts.within("NUMBER(MAX_PHYSMEM_BITS)", section_bits, 64) or _MAX_PHYSMEM_BITS[levels]
+        )
         self._pages_per_section = 1 << (section_bits - page_shift)
         self._n_sections = -(-max_pfn // self._pages_per_section)
-        self._record_size = facts.size("mem_section")
+        self._record_size = facts.within("SIZE(mem_section)", 8, 1 << page_shift) or facts.size(
+            "mem_section"
+        )
         self._word_off = facts.offset("mem_section", "section_mem_map")
         self._per_root = (1 << page_shift) // self._record_size
         self._table_vaddr = facts.symbol("mem_section")
@@ -124,20 +129,20 @@ class _Sparse:
         return mem_map
 
     def _decode(self, table_vaddr: int, struct_page_size: int) -> MemMap:
-        vaddrs = array("Q", bytes(8 * self._n_sections))
-        bad = end = 0
+        vaddrs = array("Q")
+        bad = 0
         for section, word in self._section_words(table_vaddr):
             if not word & _SECTION_PRESENT:
                 continue
             first_pfn = section * self._pages_per_section
             vaddr = (word & ~_SECTION_FLAGS) + first_pfn * struct_page_size & (1 << 64) - 1
             if self._space.is_kernel(vaddr):
-                vaddrs[section] = vaddr
-                end = section + 1
+                vaddrs.extend(repeat(0, section - len(vaddrs)))
+                vaddrs.append(vaddr)
             else:
                 bad += 1
         model = "SPARSEMEM_EXTREME" if self._extreme else "SPARSEMEM"
-        return MemMap(vaddrs[:end], self._pages_per_section, struct_page_size, model, bad)
+        return MemMap(vaddrs, self._pages_per_section, struct_page_size, model, bad)
 
     def _section_words(self, table_vaddr: int) -> Iterator[tuple[int, int]]:
         """Section number and ``section_mem_map`` of every section that may exist."""

@@ -40,6 +40,7 @@ class OutputFile:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
                 raise UsageError(f"{path}: a dump can only be written to a regular file")
             os.ftruncate(self._fd, 0)
+            os.fchmod(self._fd, 0o600)  # all of a machine's secrets are in there
         except BaseException:
             os.close(self._fd)
             raise

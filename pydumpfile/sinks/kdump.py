@@ -8,7 +8,7 @@ as lost pages, and no wild ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydumpfile.bitmap import Bitmap
@@ -81,9 +81,8 @@ class _Stream:
 class KdumpSink:
     """One dump on its way to ``output``, which it takes over.
 
-    In this order: :meth:`write_notes`, :meth:`write_bitmap1`, :meth:`write_bitmap2` for each
-    window, :meth:`start_pages`, :meth:`write_batch` in pfn order, :meth:`finish`. All of them raise
-    OutputError.
+    In this order: :meth:`write_notes`, both bitmaps in windows, :meth:`start_pages`,
+    :meth:`write_batch` in pfn order, :meth:`finish`. All of them raise OutputError.
     """
 
     def __init__(self, output: OutputFile, subject: Subject, codec_flag: int) -> None:
@@ -105,23 +104,20 @@ class KdumpSink:
             self._output.write_at(off, piece)
             off += len(piece)
 
-    def write_bitmap1(self, windows: Iterable[Bitmap]) -> None:
-        """The pages that exist, all windows."""
-        for window in windows:
-            self._output.write_at(self._layout.bitmap1_off + window.first_pfn // 8, window.bits)
+    def write_bitmap1(self, window: Bitmap) -> None:
+        """The pages that exist, one window; windows that are never written are clear."""
+        self._output.write_at(self._layout.bitmap1_off + window.first_pfn // 8, window.bits)
 
     def write_bitmap2(self, window: Bitmap) -> None:
-        """The pages that are in the dump, one window."""
+        """The pages that are in the dump, one window; likewise."""
         self._output.write_at(self._layout.bitmap2_off + window.first_pfn // 8, window.bits)
 
-    def bitmap2(self, window_pfns: int) -> Iterator[Bitmap]:
-        """The 2nd bitmap read back, in windows of ``window_pfns``."""
-        end = (self._subject.max_mapnr + 7) & ~7
-        for first_pfn in range(0, end, window_pfns):
-            window = Bitmap(first_pfn, min(first_pfn + window_pfns, end))
-            off = self._layout.bitmap2_off + first_pfn // 8
-            window.bits[:] = self._output.read_at(off, len(window.bits))
-            yield window
+    def read_bitmap2(self, first_pfn: int, end_pfn: int) -> Bitmap:
+        """The bits ``[first_pfn, end_pfn)`` of the 2nd bitmap, as they were written."""
+        window = Bitmap(first_pfn, end_pfn)
+        off = self._layout.bitmap2_off + first_pfn // 8
+        window.bits[:] = self._output.read_at(off, len(window.bits))
+        return window
 
     def start_pages(self, n_pages: int, share_zero: bool) -> None:
         """All bitmaps are written and have ``n_pages`` bits set; reserve their descriptors.
