@@ -242,7 +242,7 @@ def install_project() -> None:
     for module in modules:
         module.unlink()
     say(f"pip install -e .[{EXTRAS}] (compiles csrc/, fetches what is missing)")
-    pip = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "-qq"]
     _run_python([*pip, "install", "--editable", f"{PROJECT}[{EXTRAS}]"])
     stamp.write_text(fingerprint, "ascii")
 
