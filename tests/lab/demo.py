@@ -454,10 +454,10 @@ def tell_memory(screen: Screen, core: LabCore, prog: drgn.Program) -> None:
         first_pfn, end_pfn = core.truth["offlined_block"]
         try:
             prog.read(first_pfn * page_size, page_size, physical=True)
-            fate = "kept: no one can say what its pages were"
+            fate = "kept: nobody can say what was in them"
         except drgn.FaultError:
             fate = "left out"
-        screen.line(f"besides, {size(end_pfn - first_pfn)} that were taken offline, {fate}")
+        screen.line(f"besides, {size(end_pfn - first_pfn)} taken offline, {fate}")
 
 
 def printable(text: bytes) -> str:
