@@ -120,7 +120,11 @@ class PageFilter:
                 self.tally.left_out[kind] += window.clear_range(first_pfn, spill_pfn)
             if self.scans:
                 for piece in self._mem_map.within(first_pfn, end_pfn):
-                    self._scan(piece, window)
+                    if piece.online:
+                        self._scan(piece, window)
+                    else:
+                        dropped = window.clear_range(piece.first_pfn, piece.end_pfn)
+                        self.tally.left_out[Kind.OFFLINE] += dropped
             if self._free_lists is not None:
                 for block in self._free_lists.blocks(self.tally):
                     self.tally.left_out[Kind.FREE] += window.clear_range(*block)

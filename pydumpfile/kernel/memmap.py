@@ -18,6 +18,8 @@ from pydumpfile.kernel.facts import Facts
 from pydumpfile.memory.space import AddressSpace
 
 _SECTION_PRESENT = 1 << 0
+_SECTION_ONLINE = 1 << 2  # Linux 4.13 (2d070eab2e82); before, always clear
+_SECTION_ZONE_DEVICE = 1 << 4  # Linux 5.12 (1f90a3477df3): device memory, which is never online
 # section_mem_map carries flags in its low bits: present, has-mem-map, online (4.13), early (5.3),
 # taint-zone-device (5.12), vmemmap-preinit (6.15). The kernel leaves at least SECTION_MAP_LAST_BIT
 # = 6 bits free, and mem_map itself is aligned to 64 bytes or more.
@@ -34,6 +36,8 @@ class MemMapPiece(NamedTuple):
     first_pfn: int
     end_pfn: int
     vaddr: int
+    online: bool
+    """False: the kernel had given the memory up, and what its struct pages say means nothing."""
 
 
 class MemMap:
@@ -44,12 +48,13 @@ class MemMap:
 
     def __init__(
         self, vaddrs: array[int], pages_per_piece: int, struct_page_size: int, model: str,
-        bad_sections: int = 0,
+        bad_sections: int = 0, offline: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         self._vaddrs = vaddrs
         self._pages_per_piece = pages_per_piece
         self.struct_page_size = struct_page_size
         self.model = model
+        self._offline = offline
         self.bad_sections = bad_sections
         """Present sections whose mem_map is no kernel address: their pages are not described."""
         self.end_pfn = len(vaddrs) * pages_per_piece
@@ -60,7 +65,7 @@ class MemMap:
         n = self._pages_per_piece
         for i in range(first_pfn // n, min(-(-end_pfn // n), len(self._vaddrs))):
             if self._vaddrs[i]:
-                yield MemMapPiece(i * n, (i + 1) * n, self._vaddrs[i])
+                yield MemMapPiece(i * n, (i + 1) * n, self._vaddrs[i], i not in self._offline)
 
     def __iter__(self) -> Iterator[MemMapPiece]:
         return self.within(0, self.end_pfn)
@@ -131,18 +136,25 @@ class _Sparse:
     def _decode(self, table_vaddr: int, struct_page_size: int) -> MemMap:
         vaddrs = array("Q")
         bad = 0
+        online = False
+        not_online: set[int] = set()
         for section, word in self._section_words(table_vaddr):
             if not word & _SECTION_PRESENT:
                 continue
+            online |= bool(word & _SECTION_ONLINE)
             first_pfn = section * self._pages_per_section
             vaddr = (word & ~_SECTION_FLAGS) + first_pfn * struct_page_size & (1 << 64) - 1
             if self._space.is_kernel(vaddr):
                 vaddrs.extend(repeat(0, section - len(vaddrs)))
                 vaddrs.append(vaddr)
+                if not word & (_SECTION_ONLINE | _SECTION_ZONE_DEVICE):
+                    not_online.add(section)
             else:
                 bad += 1
+        # A kernel without a single section online is one that does not mark them.
+        offline = frozenset(not_online if online else ())
         model = "SPARSEMEM_EXTREME" if self._extreme else "SPARSEMEM"
-        return MemMap(vaddrs, self._pages_per_section, struct_page_size, model, bad)
+        return MemMap(vaddrs, self._pages_per_section, struct_page_size, model, bad, offline)
 
     def _section_words(self, table_vaddr: int) -> Iterator[tuple[int, int]]:
         """Section number and ``section_mem_map`` of every section that may exist."""
