@@ -241,7 +241,7 @@ def install_project() -> None:
     # setuptools takes a module newer than its sources for good, whatever it was compiled with.
     for module in modules:
         module.unlink()
-    say(f"pip install -e .[{EXTRAS}] (compiles csrc/, fetches what is missing)")
+    say(f"pip install -e .[{EXTRAS}] (compiles csrc/)")
     pip = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "-qq"]
     _run_python([*pip, "install", "--editable", f"{PROJECT}[{EXTRAS}]"])
     stamp.write_text(fingerprint, "ascii")
