@@ -140,6 +140,23 @@ static inline enum pydump_kind judge(const struct pydump_plan *plan, const uint8
 	return PYDUMP_KINDS;
 }
 
+/* Whether all words the plan looks at lie inside a struct page. */
+static int plan_fits(const struct pydump_plan *plan)
+{
+	const uint32_t offs[] = {
+		plan->flags_off, plan->mapping_off, plan->private_off, plan->order_off,
+		plan->tail.off, plan->head.off, plan->slab_type.off, plan->slab_flag.off,
+		plan->buddy.off, plan->unaccepted.off, plan->hugetlb.off, plan->offline.off,
+		plan->hwpoison.off,
+	};
+
+	for (size_t i = 0; i < sizeof(offs) / sizeof(offs[0]); i++) {
+		if ((uint64_t)offs[i] + 8 > plan->page_size)
+			return 0;
+	}
+	return plan->max_order <= 64;
+}
+
 int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_block *block,
 			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window)
 {
@@ -149,7 +166,7 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 	uint64_t pfn = first_pfn;
 
 	if (first_pfn < block->first_pfn || end_pfn > block->first_pfn + block->n_pages ||
-	    first_pfn < window->first_pfn || end_pfn > window->end_pfn || p.max_order > 64)
+	    first_pfn < window->first_pfn || end_pfn > window->end_pfn || !plan_fits(&p))
 		return PYDUMP_BAD_ARGUMENT;
 	if (pfn < window->resume_pfn)
 		pfn = window->resume_pfn;

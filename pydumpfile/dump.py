@@ -160,9 +160,9 @@ class _Job:
                 packed = self._packer.pack(
                     batch.pages, list(batch.lost), sink.next_data_off, sink.zero_off
                 )
-                sink.write_batch(packed.descriptors, packed.data)
                 for pfn in batch.lost.values():
                     sink.leave_out(pfn)
+                sink.write_batch(packed.descriptors, packed.data)
                 statistics.zero += packed.n_zero
                 statistics.lost += len(batch.lost)
                 done += batch.n

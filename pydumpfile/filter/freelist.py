@@ -17,6 +17,10 @@ from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Range
 
 _POINTER_SIZE = 8
+# More than any kernel has: of what is read from the dead kernel nothing may run away.
+_MAX_NODES = 8192
+_MAX_ZONES = 16
+_MAX_TYPES = 64
 
 
 class FreeLists:
@@ -40,8 +44,9 @@ class FreeLists:
         self._next_off = facts.offset("list_head", "next")
         self._prev_off = facts.offset("list_head", "prev")
         self._lru_off = facts.offset("page", "lru")
-        self._n_orders = facts.need("LENGTH(zone.free_area)")
-        self._n_types = facts.length("free_area.free_list") or 1
+        facts.need("LENGTH(zone.free_area)")
+        self._n_orders = facts.within("LENGTH(zone.free_area)", 1, 63) or 0
+        self._n_types = facts.within("LENGTH(free_area.free_list)", 1, _MAX_TYPES) or 1
         self._struct_page_size = facts.size("page")
         self._pieces = sorted(vmcore.mem_map, key=lambda piece: piece.vaddr)
         self._piece_vaddrs = [piece.vaddr for piece in self._pieces]
@@ -55,7 +60,12 @@ class FreeLists:
         """
         broken = 0
         for pgdat_vaddr in self._nodes:
-            for order, head_vaddr in self._heads(pgdat_vaddr):
+            try:
+                heads = list(self._heads(pgdat_vaddr))
+            except _BrokenList:
+                broken += 1
+                continue
+            for order, head_vaddr in heads:
                 try:
                     for pfn in self._walk(head_vaddr):
                         yield pfn, pfn + (1 << order)
@@ -75,17 +85,19 @@ class FreeLists:
             yield pgdat
             return
         mask_vaddr = facts.find_symbol("node_online_map")
-        mask_size = facts.find("SIZE(nodemask_t)") or _POINTER_SIZE
+        mask_size = facts.within("SIZE(nodemask_t)", 1, _MAX_NODES // 8) or _POINTER_SIZE
         if mask_vaddr is None:  # an element of node_states since Linux 2.6.24 (13808910713a)
             mask_vaddr = facts.symbol("node_states") + mask_size * facts.need("NUMBER(N_ONLINE)")
         online = int.from_bytes(self._memory.read(mask_vaddr, mask_size), "little")
-        for node in range(facts.length("node_data") or 8 * mask_size):
+        for node in range(min(facts.length("node_data") or _MAX_NODES, 8 * mask_size)):
             if online >> node & 1:
                 yield self._memory.read_u64(node_data + node * _POINTER_SIZE)
 
     def _heads(self, pgdat_vaddr: int) -> Iterator[tuple[int, int]]:
         """Order and list head address of every free list of one node."""
         nr_zones = int.from_bytes(self._memory.read(pgdat_vaddr + self._nr_zones_off, 4), "little")
+        if nr_zones > _MAX_ZONES:
+            raise _BrokenList
         for zone_vaddr in range(
             pgdat_vaddr + self._zones_off,
             pgdat_vaddr + self._zones_off + nr_zones * self._zone_size,

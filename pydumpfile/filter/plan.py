@@ -101,9 +101,9 @@ def make_plan(facts: Facts, level: Level) -> Plan:
     order_off, order_shift, order_mask, hugetlb = _compound(facts)
     return Plan(
         page_size=_struct_page_size(facts),
-        flags_off=_aligned(facts, "flags"),
-        mapping_off=_aligned(facts, "mapping"),
-        private_off=facts.find_offset("page", "private") or 0,
+        flags_off=_word(facts, "flags"),
+        mapping_off=_word(facts, "mapping"),
+        private_off=_member(facts, "private", 8) or 0,
         order_off=order_off,
         order_shift=order_shift,
         order_mask=order_mask,
@@ -135,31 +135,52 @@ def _struct_page_size(facts: Facts) -> int:
     return size
 
 
-def _aligned(facts: Facts, member: str) -> int:
-    """Offset of an unsigned long or pointer in struct page."""
-    off = facts.offset("page", member)
-    if off % 8 or off + 8 > facts.size("page"):
-        raise FormatError(facts.looked_in, 0, f"page.{member} aligned and inside struct page",
-                          f"offset {off}")  # fmt: skip
-    return off
+def _member(
+    facts: Facts, name: str, size: int, struct: str = "page", base: int = 0
+) -> Optional[int]:
+    """Offset in struct page of a member of ``size`` bytes that is given from ``base`` on, or None.
+
+    :raises FormatError: it does not lie in struct page, or not aligned.
+    """
+    off = facts.find_offset(struct, name)
+    if off is None:
+        return None
+    page_size = facts.size("page")
+    if (off - base) % size or not 0 <= off - base <= page_size - size:
+        raise FormatError(
+            facts.looked_in, 0, f"{struct}.{name} aligned and inside its {page_size} bytes",
+            f"offset {off}", "the description is damaged",
+        )  # fmt: skip
+    return off - base
+
+
+def _word(facts: Facts, name: str) -> int:
+    """Offset in struct page of an unsigned long or pointer that has to be there."""
+    facts.offset("page", name)
+    return _member(facts, name, 8) or 0
+
+
+def _flag_number(facts: Facts, name: str) -> Optional[int]:
+    """The number of a page flag."""
+    return facts.within(f"NUMBER({name})", 0, 63)
 
 
 def _number_or(facts: Facts, name: str, default: int) -> int:
-    said = facts.number(name)
+    said = _flag_number(facts, name)
     return default if said is None else said
 
 
 def _bit(number: int) -> int:
-    return 1 << number if 0 <= number < 64 else 0
+    return 1 << number & _U64
 
 
 def _flags_any(facts: Facts, mask: int) -> PageTest:
     """A single-bit test of page.flags; ``mask`` has one bit."""
-    return PageTest(facts.offset("page", "flags"), mask, mask) if mask else NEVER
+    return PageTest(_word(facts, "flags"), mask, mask) if mask else NEVER
 
 
 def _flag(facts: Facts, name: str) -> PageTest:
-    number = facts.number(name)
+    number = _flag_number(facts, name)
     return NEVER if number is None else _flags_any(facts, _bit(number))
 
 
@@ -170,20 +191,20 @@ def _type(facts: Facts, name: str) -> PageTest:
     (4ffca5a96678).
     """
     value = facts.number(name)
-    off = facts.find_offset("page", "_mapcount")
+    off = _member(facts, "_mapcount", 4)
     return NEVER if value is None or off is None else field_test(off, 4, _U32, value)
 
 
 def _tail(facts: Facts) -> PageTest:
     """Bit 0 of compound_head, called compound_info since Linux 7.1, when it may be a mask."""
-    off = facts.find_offset("page", "compound_head")
+    off = _member(facts, "compound_head", 8)
     if off is None:
-        off = facts.find_offset("page", "compound_info")
+        off = _member(facts, "compound_info", 8)
     return NEVER if off is None else field_test(off, 8, 1, 1)
 
 
 def _head_mask(facts: Facts) -> int:
-    mask = facts.number("PG_head_mask")
+    mask = facts.within("NUMBER(PG_head_mask)", 1, _U64)
     if mask is None:
         return _bit(_number_or(facts, "PG_head", 14))
     return mask
@@ -210,7 +231,7 @@ def _swapcache_mask(facts: Facts) -> int:
     """
     swapcache = _number_or(facts, "PG_swapcache", 15)
     private = _number_or(facts, "PG_private", 11)
-    swapbacked = facts.number("PG_swapbacked")
+    swapbacked = _flag_number(facts, "PG_swapbacked")
     if swapbacked is None and swapcache < private:
         swapbacked = private + 6
     return _bit(swapcache) | (0 if swapbacked is None else _bit(swapbacked))
@@ -240,21 +261,21 @@ def _compound(facts: Facts) -> tuple[int, int, int, PageTest]:
 
     :return: word offset, shift and mask of the order in the second struct page; the hugetlb test.
     """
-    flags_off = facts.offset("page", "flags")
+    flags_off = _word(facts, "flags")
     by_type = _type(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE")
     if by_type != NEVER:  # Linux 6.9 (d99e3140a4d3)
         return flags_off, 0, 0xFF, by_type
-    flag = facts.number("PG_hugetlb")
+    flag = _flag_number(facts, "PG_hugetlb")
     if flag is not None:  # Linux 6.6 (9c5ccf2db04b)
         return flags_off, 0, 0xFF, PageTest(flags_off, _bit(flag), _bit(flag), after=True)
     dtor_id = facts.number("HUGETLB_PAGE_DTOR")
-    order_off = facts.find_offset("folio", "_folio_order")
-    dtor_off = facts.find_offset("folio", "_folio_dtor")
-    if order_off is not None or dtor_off is not None:  # Linux 6.3: offsets count from the head
-        head_size = facts.size("page")
-        return *_order(order_off, 1, head_size), _dtor(dtor_off, 1, dtor_id, head_size)
-    order_off = facts.find_offset("page", "compound_order")
-    dtor_off = facts.find_offset("page", "compound_dtor")
+    head_size = facts.size("page")  # folio's offsets count from the head, not from the page behind
+    order_off = _member(facts, "_folio_order", 1, "folio", head_size)
+    dtor_off = _member(facts, "_folio_dtor", 1, "folio", head_size)
+    if order_off is not None or dtor_off is not None:  # Linux 6.3
+        return *_order(order_off, 1), _dtor(dtor_off, 1, dtor_id)
+    order_off = _member(facts, "compound_order", 1)
+    dtor_off = _member(facts, "compound_dtor", 1)
     if order_off is not None or dtor_off is not None:  # Linux 4.4
         # Adjacent bytes since Linux 4.16; before, wider fields of which 16 bits are used.
         wide = order_off is not None and dtor_off is not None and abs(order_off - dtor_off) > 1
@@ -263,30 +284,32 @@ def _compound(facts: Facts) -> tuple[int, int, int, PageTest]:
     return _compound_before_4_4(facts)
 
 
-def _order(off: Optional[int], size: int, base: int = 0) -> tuple[int, int, int]:
-    """Word offset, shift and mask of the order at ``off``, which counts from ``-base``."""
+def _order(off: Optional[int], size: int) -> tuple[int, int, int]:
+    """Word offset, shift and mask of the order at ``off``."""
     if off is None:
         return 0, 0, 0
-    return (off - base) // 8 * 8, 8 * ((off - base) % 8), (1 << 8 * size) - 1
+    return off - off % 8, 8 * (off % 8), (1 << 8 * size) - 1
 
 
-def _dtor(off: Optional[int], size: int, dtor_id: Optional[int], base: int = 0) -> PageTest:
+def _dtor(off: Optional[int], size: int, dtor_id: Optional[int]) -> PageTest:
     """The destructor's number is hugetlb's."""
     if off is None or dtor_id is None:
         return NEVER
-    return field_test(off - base, size, _U64, dtor_id, after=True)
+    return field_test(off, size, _U64, dtor_id, after=True)
 
 
 def _compound_before_4_4(facts: Facts) -> tuple[int, int, int, PageTest]:
     """The second page's lru held the order in ``prev`` and the destructor's address in ``next``."""
     unknown = 0, 0, 0, NEVER
-    lru_off = facts.find_offset("page", "lru")
+    lru_off = _member(facts, "lru", 8)
     free_huge_page = facts.find_symbol("free_huge_page")
-    next_off = facts.find_offset("list_head", "next")
-    prev_off = facts.find_offset("list_head", "prev")
+    next_off = facts.within("OFFSET(list_head.next)", 0, 8)
+    prev_off = facts.within("OFFSET(list_head.prev)", 0, 8)
     if facts.find_offset("page", "compound_head") is not None:
         return unknown
     if lru_off is None or free_huge_page is None or next_off is None or prev_off is None:
+        return unknown
+    if lru_off + 16 > facts.size("page") or next_off % 8 or prev_off % 8:
         return unknown
     hugetlb = field_test(lru_off + next_off, 8, _U64, free_huge_page, after=True)
     return *_order(lru_off + prev_off, 2), hugetlb

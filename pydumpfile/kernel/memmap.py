@@ -104,10 +104,10 @@ class _Sparse:
         )
         self._pages_per_section = 1 << (section_bits - page_shift)
         self._n_sections = -(-max_pfn // self._pages_per_section)
-        self._record_size = facts.within("SIZE(mem_section)", 8, 1 << page_shift) or facts.size(
-            "mem_section"
-        )
+        self._record_size = facts.size("mem_section")
+        facts.within("SIZE(mem_section)", _U64.size, 1 << page_shift)
         self._word_off = facts.offset("mem_section", "section_mem_map")
+        facts.within("OFFSET(mem_section.section_mem_map)", 0, self._record_size - _U64.size)
         self._per_root = (1 << page_shift) // self._record_size
         self._table_vaddr = facts.symbol("mem_section")
         n_roots = -(-(1 << (physmem_bits - section_bits)) // self._per_root)

@@ -16,6 +16,7 @@ from pydumpfile.memory.x86_64 import PageTables
 from pydumpfile.sources import Source, open_source
 
 _UTSNAME_FIELD_SIZE = 65
+_LAST_SECOND = 253402300799  # of the year 9999
 _UTSNAME_OFF = 4  # of uts_namespace.name, where the description lacks it: behind a refcount
 
 
@@ -152,7 +153,7 @@ class Vmcore:
     @cached_property
     def crash_time(self) -> int:
         """When the kernel panicked, in seconds since the epoch; 0 if it does not say."""
-        return (self.facts.find("CRASHTIME") or 0) if self.facts else 0
+        return (self.facts.within("CRASHTIME", 0, _LAST_SECOND) or 0) if self.facts else 0
 
     def _check_page_size(self) -> None:
         said = self.facts.find("PAGESIZE") if self.facts else None

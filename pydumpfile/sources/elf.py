@@ -29,6 +29,8 @@ from pydumpfile.sources.filebytes import open_bytes
 _START_KERNEL_MAP = 0xFFFFFFFF80000000
 _MAX_NOTES_SIZE = 64 << 20
 _NOTES_PIECE_SIZE = 1 << 20
+_MAX_SEGMENTS = 1 << 20
+_PAGE_SIZE = 4096
 
 
 class Run(NamedTuple):
@@ -108,15 +110,20 @@ class ElfSource(Source):
         return copy
 
     def _read_into(self, off: int, buffer: memoryview, paddr: int) -> None:
-        """Fill ``buffer``; on failure find the first page that cannot be read."""
+        """Fill ``buffer``; on failure go page by page, to name the first that cannot be read."""
         try:
             self._file.read_into(off, buffer)
-        except OSError as error:
-            page = 4096 - paddr % 4096
-            if len(buffer) <= page:
-                raise UnreadableError(paddr, error.errno or 0, error.strerror or "") from error
-            self._read_into(off, buffer[:page], paddr)
-            self._read_into(off + page, buffer[page:], paddr + page)
+        except OSError:
+            done = 0
+            while done < len(buffer):
+                end = min(len(buffer), done + _PAGE_SIZE - (paddr + done) % _PAGE_SIZE)
+                try:
+                    self._file.read_into(off + done, buffer[done:end])
+                except OSError as error:
+                    raise UnreadableError(
+                        paddr + done, error.errno or 0, error.strerror or ""
+                    ) from error
+                done = end
 
     def _read_header(self) -> elf.Ehdr:
         ident = self._pread(0, elf.EI_NIDENT, "ELF identification")
@@ -137,6 +144,11 @@ class ElfSource(Source):
         n = header.e_phnum
         if n == elf.PN_XNUM:
             n = elf.sh_info(self._pread(header.e_shoff, elf.SHDR_SIZE, "section header 0"))
+        if n > _MAX_SEGMENTS:
+            raise FormatError(
+                self.path, header.e_shoff, f"at most {_MAX_SEGMENTS} program headers", str(n),
+                "the headers are damaged",
+            )  # fmt: skip
         return elf.parse_phdrs(
             self._pread(header.e_phoff, n * elf.PHDR.size, f"{n} program headers")
         )

@@ -91,10 +91,15 @@ class MappedFile(FileBytes):
     def _slide(self, off: int, size: int) -> None:
         """Map a window that starts at ``off``; the old one goes with the last view of it."""
         self._window = None
+        self._window_off = self._window_end = 0
         start = align_down(off, _GRANULE)
         end = min(max(align_up(off + size, _GRANULE), start + WINDOW_SIZE), self._size)
-        self._window = mmap.mmap(self.fd, end - start, mmap.MAP_SHARED, mmap.PROT_READ,
-                                 offset=start)  # fmt: skip
+        try:
+            self._window = mmap.mmap(
+                self.fd, end - start, mmap.MAP_SHARED, mmap.PROT_READ, offset=start
+            )
+        except ValueError as error:  # the file has become shorter since it was opened
+            raise OSError(errno.EFAULT, "the file ends here") from error
         self._window_off = start
         self._window_end = end
 
