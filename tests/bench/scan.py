@@ -4,8 +4,8 @@
     python -m tests.bench.scan
 
 Mixes of pages of Linux 6.12's layout: all kept, so that each goes through every rule; all free, but
-as single pages; and four kinds mixed. One core, level 31, median of the repeats; copying the same bytes
-in the same run says what the memory allows.
+as single pages; and four kinds mixed. One core, level 31, median of the repeats; copying the same
+bytes in the same run says what the memory allows.
 """
 
 from __future__ import annotations
