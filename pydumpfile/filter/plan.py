@@ -262,9 +262,8 @@ def _compound(facts: Facts) -> tuple[int, int, int, PageTest]:
     :return: word offset, shift and mask of the order in the second struct page; the hugetlb test.
     """
     flags_off = _word(facts, "flags")
-    by_type = _type(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE")
-    if by_type != NEVER:  # Linux 6.9 (d99e3140a4d3)
-        return flags_off, 0, 0xFF, by_type
+    if facts.number("PAGE_HUGETLB_MAPCOUNT_VALUE") is not None:  # Linux 6.9 (d99e3140a4d3)
+        return flags_off, 0, 0xFF, _type(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE")
     flag = _flag_number(facts, "PG_hugetlb")
     if flag is not None:  # Linux 6.6 (9c5ccf2db04b)
         return flags_off, 0, 0xFF, PageTest(flags_off, _bit(flag), _bit(flag), after=True)
