@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydumpfile.filter import classify
 from pydumpfile.filter.plan import NEVER, Plan, make_plan
 
-from . import groundtruth, makedumpfile, pfnset
+from . import groundtruth, makedumpfile, pfnset, witness
 from .cores import Evidence, kept_by_pydumpfile
 from .dumpreader import DumpError, DumpReader
 from .groundtruth import CHANGED, NOT_SCANNED, ON_CPU_LIST, judge
@@ -141,6 +141,17 @@ def test_a_changed_page_needs_the_struct_page_as_proof(monkeypatch: pytest.Monke
     assert judge(evidence_of(0, 0), 16, kept=0b10).explained == {CHANGED: 0b01}
     crowd = (0,) * (groundtruth.MAX_CHANGED + 1)
     assert judge(evidence_of(*crowd), 16, kept=0).explained == {}
+
+
+def test_a_missing_witness_fails_unless_the_lab_was_waived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(witness.NO_LAB, raising=False)
+    with pytest.raises(pytest.fail.Exception, match="apt-get install makedumpfile"):
+        witness.program("no-such-program", "makedumpfile")
+    monkeypatch.setenv(witness.NO_LAB, "1")
+    with pytest.raises(pytest.skip.Exception, match="PYDUMPFILE_NO_LAB=1: no-such-program"):
+        witness.program("no-such-program")
 
 
 @pytest.mark.full
