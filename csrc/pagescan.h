@@ -120,7 +120,6 @@ int64_t pydump_spans(const uint64_t *off, uint64_t n, uint64_t page_size, uint64
 enum pydump_zero_variant {
 	PYDUMP_ZERO_SCALAR,
 	PYDUMP_ZERO_AVX2,
-	PYDUMP_ZERO_AVX512,
 	PYDUMP_ZERO_NEON
 };
 uint32_t pydump_zero_variants(void);

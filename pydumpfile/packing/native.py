@@ -13,7 +13,6 @@ from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, Packed
 from pydumpfile.pfn import Range
 
 ZERO_VARIANTS = {
-    "avx512": lib.PYDUMP_ZERO_AVX512,
     "avx2": lib.PYDUMP_ZERO_AVX2,
     "neon": lib.PYDUMP_ZERO_NEON,
     "scalar": lib.PYDUMP_ZERO_SCALAR,
