@@ -6,17 +6,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
 from tests.builders import BuiltCore, CoreSpec, build_core
+from tests.sources.rawelf import describe
 
 MIB = 1 << 20
 
 CoreMaker = Callable[[CoreSpec], BuiltCore]
+Describer = Callable[[Mapping[str, object]], Path]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SMALL = CoreSpec(memory_size=40 * MIB, filled=0.3)
@@ -51,6 +53,21 @@ def scratch_core(small: BuiltCore, tmp_path: Path) -> Iterator[Path]:
     copy_sparse(small.path, path)
     yield path
     path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def described(scratch_core: Path, small: BuiltCore) -> Describer:
+    """The scratch core with some lines of VMCOREINFO changed; None takes a line away.
+
+    Each call starts from the small core's own lines.
+    """
+
+    def describe_as(changes: Mapping[str, object]) -> Path:
+        lines = {**small.keys, **changes}
+        describe(scratch_core, {key: value for key, value in lines.items() if value is not None})
+        return scratch_core
+
+    return describe_as
 
 
 def copy_sparse(source: Path, target: Path) -> None:

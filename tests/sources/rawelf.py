@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
+
+from tests.builders.elfcore import note
 
 PT_LOAD, PT_NOTE = 1, 4
 
@@ -76,3 +78,19 @@ def poke(path: Path, paddr: int, data: bytes) -> None:
                 found = True
         if not found:
             raise ValueError(f"{path} has no bytes for {paddr:#x}")
+
+
+def describe(path: Path, keys: Mapping[str, object], n_cpus: int = 2) -> None:
+    """Give a core other notes, behind everything else: CPUs, and ``keys`` as its VMCOREINFO."""
+    text = "".join(f"{key}={value}\n" for key, value in keys.items()).encode()
+    notes = note("CORE", 1, bytes(336)) * n_cpus + note("VMCOREINFO", 0, text)
+    with path.open("r+b") as core:
+        core.seek(64)
+        (kind,) = struct.unpack("<I", core.read(4))
+        if kind != PT_NOTE:
+            raise ValueError(f"the first program header of {path} is no PT_NOTE")
+        core.seek(0, 2)
+        off = core.tell()
+        core.write(notes)
+        core.seek(72)
+        core.write(struct.pack("<QQQQQ", off, 0, 0, len(notes), len(notes)))
