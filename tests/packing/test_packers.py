@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages to descriptors and data: the C, its reference, and what readers make of the result."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from random import Random
+from typing import Union
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pydumpfile.codecs import NAMES, make_codec
+from pydumpfile.errors import NativeError, UnsupportedError, UsageError
+from pydumpfile.packing import make_packer
+from pydumpfile.packing.native import ZERO_VARIANTS, NativePacker, zero_variants
+from pydumpfile.packing.reference import ReferencePacker
+
+PAGE = 4096
+ZERO_OFF = 0x8000
+DATA_OFF = 0x123456
+FLAGS = {"none": 0, "zlib": 1, "zstd": 0x20}
+
+AnyPacker = Union[NativePacker, ReferencePacker]
+
+
+def random_page(rng: Random) -> bytes:
+    """Zero, almost zero, text, or noise that no codec makes smaller."""
+    kind = rng.randrange(6)
+    if kind == 0:
+        return bytes(PAGE)
+    if kind == 1:
+        page = bytearray(PAGE)
+        page[rng.choice([0, 1, 31, 63, 64, PAGE // 2, PAGE - 1])] = rng.randrange(1, 256)
+        return bytes(page)
+    if kind == 2:
+        return rng.randbytes(PAGE)
+    if kind == 3:  # about the size at which compressing pays no more
+        n = PAGE - rng.randrange(0, 200)
+        return rng.randbytes(n) + bytes(PAGE - n)
+    return (rng.randbytes(rng.randrange(1, 64)) * PAGE)[:PAGE]
+
+
+def random_bits(rng: Random, n_bits: int) -> bytearray:
+    density = rng.choice([0.02, 0.3, 0.9, 1.0])
+    bits = bytearray(n_bits // 8)
+    for bit in range(n_bits):
+        if rng.random() < density:
+            bits[bit >> 3] |= 1 << (bit & 7)
+    return bits
+
+
+def unpack(descriptors: memoryview, data: memoryview, flag: int, zero_off: int) -> list[bytes]:
+    """The pages that a reader of the format gets."""
+    pages = []
+    next_off = DATA_OFF
+    for off, size, flags, page_flags in struct.iter_unpack("<qIIQ", descriptors):
+        assert page_flags == 0
+        if zero_off and off == zero_off:
+            assert (size, flags) == (PAGE, 0)
+            pages.append(bytes(PAGE))
+            continue
+        assert off == next_off
+        next_off += size
+        stored = bytes(data[off - DATA_OFF : off - DATA_OFF + size])
+        assert len(stored) == size
+        if flags == 0:
+            assert size == PAGE
+            pages.append(stored)
+            continue
+        assert flags == flag
+        assert size < PAGE
+        if flag == FLAGS["zlib"]:
+            pages.append(zlib.decompress(stored))
+        else:
+            assert zstandard.get_frame_parameters(stored).content_size == PAGE
+            pages.append(zstandard.ZstdDecompressor().decompress(stored))
+    assert next_off == DATA_OFF + len(data)
+    return pages
+
+
+@pytest.mark.parametrize("compression", NAMES)
+@pytest.mark.parametrize("zero_off", [0, ZERO_OFF])
+@pytest.mark.parametrize("seed", range(6))
+def test_both_packers_and_a_reader_agree(compression: str, zero_off: int, seed: int) -> None:
+    rng = Random(f"{compression} {zero_off} {seed}")
+    n_bits = 512
+    bits = random_bits(rng, n_bits)
+    memory = b"".join(random_page(rng) for _ in range(n_bits))
+    packers: list[AnyPacker] = [
+        NativePacker(PAGE, compression, 64), ReferencePacker(PAGE, compression, 64),
+    ]  # fmt: skip
+    bit = 0
+    while True:
+        starts = {packer.next_page(bits, bit) for packer in packers}
+        assert len(starts) == 1
+        (first,) = starts
+        assert first == next((b for b in range(bit, n_bits) if bits[b >> 3] >> (b & 7) & 1), n_bits)
+        if first == n_bits:
+            break
+        end = min(n_bits, first + rng.choice([1, 20, 500]))
+        listed = {packer.list_pages(bits, first, end) for packer in packers}
+        assert len(listed) == 1
+        ((n, last_off),) = listed
+        wanted = [b for b in range(first, end) if bits[b >> 3] >> (b & 7) & 1][:64]
+        assert (n, last_off) == (len(wanted), (wanted[-1] - first) * PAGE)
+        assert packers[0].spans() == packers[1].spans()
+        pages = memoryview(memory)[first * PAGE : (first + last_off // PAGE + 1) * PAGE]
+        dense = rng.random() < 0.5
+        if dense:
+            offs = [packer.make_dense() for packer in packers]
+            assert offs[0] == offs[1] == [(b - first) * PAGE for b in wanted]
+            pages = memoryview(b"".join(bytes(pages[off : off + PAGE]) for off in offs[0]))
+        lost = sorted(rng.sample(range(n), rng.randrange(0, n + 1))) if dense else []
+        results = [packer.pack(pages, lost, DATA_OFF, zero_off) for packer in packers]
+        assert bytes(results[0].descriptors) == bytes(results[1].descriptors)
+        assert bytes(results[0].data) == bytes(results[1].data)
+        assert results[0].n_zero == results[1].n_zero
+        expected = [
+            memory[b * PAGE : (b + 1) * PAGE] for i, b in enumerate(wanted) if i not in lost
+        ]
+        got = unpack(results[0].descriptors, results[0].data, FLAGS[compression], zero_off)
+        assert got == expected
+        assert results[0].n_zero == (expected.count(bytes(PAGE)) if zero_off else 0)
+        bit = wanted[-1] + 1
+
+
+@pytest.mark.parametrize("make", [NativePacker, ReferencePacker])
+def test_spans_join_over_small_gaps(make: type) -> None:
+    packer = make(PAGE, "none")
+    bits = bytearray(8)
+    for bit in (0, 1, 5, 14, 30, 31, 41):
+        bits[bit >> 3] |= 1 << (bit & 7)
+    packer.list_pages(bits, 0, 64)
+    # Up to 8 pages between are read all the same.
+    assert packer.spans() == [(0, 15 * PAGE), (30 * PAGE, 32 * PAGE), (41 * PAGE, 42 * PAGE)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 32), st.integers(0, 700), st.integers(0, 700))
+def test_listing_any_bits(seed: int, first: int, length: int) -> None:
+    rng = Random(seed)
+    bits = random_bits(rng, 1408)
+    wanted = [b for b in range(first, first + length) if bits[b >> 3] >> (b & 7) & 1]
+    one, other = NativePacker(PAGE, "none"), ReferencePacker(PAGE, "none")
+    assert one.next_page(bits, first) == other.next_page(bits, first)
+    if wanted:
+        listed = one.list_pages(bits, first, first + length)
+        assert listed == (min(len(wanted), 512), (wanted[:512][-1] - first) * PAGE)
+        assert listed == other.list_pages(bits, first, first + length)
+        assert one.make_dense() == other.make_dense() == [(b - first) * PAGE for b in wanted[:512]]
+
+
+def test_bits_behind_the_bitmap_are_refused() -> None:
+    with pytest.raises(NativeError):
+        NativePacker(PAGE, "none").list_pages(bytearray(8), 0, 65)
+
+
+@pytest.mark.parametrize("variant", zero_variants())
+@pytest.mark.parametrize("page_size", [64, 4096, 16384, 65536])
+def test_every_way_to_find_zero_pages(variant: str, page_size: int) -> None:
+    """Against Python, for a byte in each place a loop may overlook."""
+    places = [0, 1, 7, 8, 31, 32, 63, page_size // 2, page_size - 33, page_size - 1]
+    contents = [bytes(page_size)] * 2
+    for place in sorted({p for p in places if 0 <= p < page_size}):
+        for value in (1, 0x80, 0xFF):
+            page = bytearray(page_size)
+            page[place] = value
+            contents.append(bytes(page))
+    contents.append(bytes(page_size))
+    rng = Random(7)
+    rng.shuffle(contents)
+    packer = NativePacker(page_size, "none", len(contents), variant)
+    bits = bytearray(b"\xff" * (len(contents) // 8 + 1))
+    n, _ = packer.list_pages(bits, 0, len(contents))
+    assert n == len(contents)
+    # An odd start: nothing says that pages are aligned in memory.
+    buffer = memoryview(b"\xff" * 5 + b"".join(contents) + b"\xff" * 70)[5:]
+    packed = packer.pack(buffer, [], DATA_OFF, ZERO_OFF)
+    found = [off == ZERO_OFF for off, _, _, _ in struct.iter_unpack("<qIIQ", packed.descriptors)]
+    assert found == [not any(page) for page in contents]
+    assert packed.n_zero == 3
+
+
+def test_the_scalar_way_is_always_there() -> None:
+    assert zero_variants()[-1] == "scalar"
+    assert set(zero_variants()) <= set(ZERO_VARIANTS)
+
+
+def test_a_way_that_this_machine_lacks_is_refused() -> None:
+    for variant in set(ZERO_VARIANTS) - set(zero_variants()):
+        packer = NativePacker(PAGE, "none", variant=variant)
+        packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+        with pytest.raises(NativeError):
+            packer.pack(memoryview(bytes(PAGE)), [], DATA_OFF, ZERO_OFF)
+
+
+def test_noise_is_stored_as_it_is() -> None:
+    noise = Random(1).randbytes(PAGE)
+    for compression in NAMES:
+        for make in (NativePacker, ReferencePacker):
+            packer = make(PAGE, compression)
+            packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+            packed = packer.pack(memoryview(noise), [], DATA_OFF, ZERO_OFF)
+            assert bytes(packed.data) == noise
+            assert struct.unpack("<qIIQ", packed.descriptors) == (DATA_OFF, PAGE, 0, 0)
+
+
+def test_codecs_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name: make_packer(PAGE, name).codec_flag for name in NAMES} == FLAGS
+    with pytest.raises(UsageError, match="'lzma' is not one of none, zlib, zstd"):
+        make_packer(PAGE, "lzma")
+    monkeypatch.setenv("PYDUMPFILE_KERNEL", "python")
+    assert isinstance(make_packer(PAGE, "zstd"), ReferencePacker)
+    monkeypatch.setenv("PYDUMPFILE_KERNEL", "c")
+    assert isinstance(make_packer(PAGE, "zstd"), NativePacker)
+    monkeypatch.setenv("PYDUMPFILE_KERNEL", "fortran")
+    with pytest.raises(UsageError, match="fortran"):
+        make_packer(PAGE, "zstd")
+
+
+def test_missing_libraries_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", no_library)
+    with pytest.raises(UnsupportedError, match="zlib1g"):
+        make_codec("zlib", lambda *_: None)  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(zstandard, "backend_features", set())
+    with pytest.raises(UnsupportedError, match="zstandard"):
+        make_codec("zstd", lambda *_: None)  # type: ignore[arg-type, return-value]
