@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Build kernels from Debian's source packages, and find them again by what they were made from.
+
+`kernels-built/<package>_<version>/` in the cache has `source/`, unpacked once, `build/`, in which
+make leaves what it can reuse, and `images/<key>/`, the finished kernels.  A tree is built where it
+stays: objtool keeps absolute paths, a copied tree builds in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.cache import cache_dir, locked, require_program
+from tests.lab.errors import LabError
+
+from .series import BASES, Tree, series
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "lab.config"
+MODULE = HERE / "module"
+# What the series adds or changes that is compiled.
+TOUCHED_OBJECTS = ("fs/proc/vmcore.o", "fs/proc/oldmem_ranges.o", "arch/x86/mm/oldmem.o")
+_NICENESS = 5
+
+
+@dataclass(frozen=True)
+class Image:
+    """A kernel that can be booted, with the lab's module for it."""
+
+    directory: Path
+
+    @property
+    def bzimage(self) -> Path:
+        """The bootable image."""
+        return self.directory / "bzImage"
+
+    @property
+    def module(self) -> Path:
+        """module/oldmem_lab.c, built."""
+        return self.directory / "oldmem_lab.ko"
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """Debian's source of one base, unpacked in the cache."""
+
+    base: str
+    directory: Path
+
+    @property
+    def tree(self) -> Tree:
+        """The source tree; hold the lock (see `building`) to change it."""
+        return Tree(self.directory / "source")
+
+    @property
+    def build(self) -> Path:
+        """Where make works."""
+        return self.directory / "build"
+
+
+def fetch_source(base: str) -> KernelSource:
+    """Debian's newest linux-source package for a base, unpacked; a minute or two at first."""
+    if base not in BASES:
+        raise LabError(f"no series for {base!r}: there are {', '.join(BASES)}")
+    package = f"linux-source-{base}"
+    directory = cache_dir() / "kernels-built" / f"{package}_{_candidate(package)}"
+    if not (directory / "source").exists():
+        with locked(f"source-{directory.name}"):
+            if not (directory / "source").exists():
+                _unpack(package, directory)
+    return KernelSource(base, directory)
+
+
+def build_image(
+    base: str, extra_patches: Sequence[Path] = (), *, first: int | None = None
+) -> Image:
+    """The kernel of `base` with the series and `extra_patches`; from the cache or built now.
+
+    first: take only so many patches of the series.
+    """
+    source = fetch_source(base)
+    patches = [*series(base, first=first), *extra_patches]
+    image = Image(source.directory / "images" / image_key(source, patches))
+    if not image.directory.exists():
+        with locked(f"build-{source.directory.name}"):
+            if not image.directory.exists():
+                _build(source, patches, image)
+    return image
+
+
+def build_objects(base: str, patches: Sequence[Path], *, warnings_are_errors: bool = True) -> str:
+    """Build what the series touches, with `patches` applied; gives what make printed.
+
+    The objects that do not exist with only some of the patches are left out.
+    """
+    source = fetch_source(base)
+    with locked(f"build-{source.directory.name}"):
+        source.tree.set_patches(patches)
+        _configure(source)
+        objects = [
+            name
+            for name in TOUCHED_OBJECTS
+            if (source.tree.source / name).with_suffix(".c").exists()
+        ]
+        flags = ["W=1", "KCFLAGS=-Werror"] if warnings_are_errors else []
+        return _make(source, *flags, *objects)
+
+
+def image_key(source: KernelSource, patches: Sequence[Path]) -> str:
+    """Hash over everything a kernel is made from, besides the package's version."""
+    digest = hashlib.sha256()
+    compiler = subprocess.run(
+        [require_program("gcc"), "--version"], capture_output=True, check=True
+    ).stdout
+    digest.update(source.directory.name.encode() + compiler + CONFIG.read_bytes())
+    for path in [*patches, *sorted(MODULE.iterdir())]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _build(source: KernelSource, patches: Sequence[Path], image: Image) -> None:
+    source.tree.set_patches(patches)
+    _configure(source)
+    _make(source, "bzImage", "modules")
+    with tempfile.TemporaryDirectory(dir=source.directory) as scratch:
+        module = source.directory / "module"
+        shutil.rmtree(module, ignore_errors=True)
+        shutil.copytree(MODULE, module)
+        _make(source, f"M={module}", "modules")
+        finished = Path(scratch) / "image"
+        finished.mkdir()
+        shutil.copy(source.build / "arch/x86/boot/bzImage", finished)
+        shutil.copy(module / "oldmem_lab.ko", finished)
+        shutil.copy(source.build / ".config", finished / "config")
+        shutil.copy(source.build / "System.map", finished)
+        image.directory.parent.mkdir(exist_ok=True)
+        finished.rename(image.directory)
+
+
+def _configure(source: KernelSource) -> None:
+    """Make .config from lab.config; LabError if the kernel has no such option."""
+    source.build.mkdir(exist_ok=True)
+    stamp = source.build / "lab.config"
+    if stamp.exists() and stamp.read_bytes() == CONFIG.read_bytes():
+        return
+    _make(source, f"KCONFIG_ALLCONFIG={CONFIG}", "allnoconfig", where=source.tree.source)
+    made = set((source.build / ".config").read_text("utf-8").splitlines())
+    wanted = re.findall(r"^CONFIG_.*$", CONFIG.read_text("utf-8"), re.M)
+    missing = [line for line in wanted if line not in made]
+    if missing:
+        raise LabError(f"{source.directory.name} does not take {', '.join(missing)}")
+    shutil.copy(CONFIG, stamp)
+
+
+def _make(source: KernelSource, *arguments: str, where: Path | None = None) -> str:
+    jobs = len(os.sched_getaffinity(0))
+    words = ["nice", f"-n{_NICENESS}", require_program("make"), "-s", f"-j{jobs}"]
+    if where:
+        words += [f"O={source.build}"]
+    run = subprocess.run(
+        [*words, *arguments],
+        cwd=where or source.build,
+        # Nothing of the caller's: a kernel depends on what its key says only.
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        tail = "\n".join(run.stderr.splitlines()[-30:])
+        raise LabError(f"make {' '.join(arguments)} failed in {source.build}:\n{tail}")
+    return run.stdout + run.stderr
+
+
+def _candidate(package: str) -> str:
+    policy = subprocess.run(
+        ["apt-cache", "policy", package], capture_output=True, text=True, check=False
+    )
+    match = re.search(r"^ +Candidate: (\S+)$", policy.stdout, re.M)
+    if not match or match.group(1) == "(none)":
+        raise LabError(f"apt knows no package {package} (run apt-get update?)")
+    return match.group(1)
+
+
+def _unpack(package: str, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        fetch = subprocess.run(
+            ["apt-get", "download", package],
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        debs = list(Path(scratch).glob("*.deb"))
+        if fetch.returncode or not debs:
+            raise LabError(f"apt-get download {package} failed:\n{fetch.stderr.strip()}")
+        subprocess.run(["dpkg-deb", "-x", str(debs[0]), scratch], check=True)
+        tarball = Path(scratch) / "usr/src" / f"{package}.tar.xz"
+        tree = Path(scratch) / "tree"
+        tree.mkdir()
+        subprocess.run(
+            ["tar", "-C", str(tree), "--strip-components=1", "-xf", str(tarball)], check=True
+        )
+        tree.rename(directory / "source")

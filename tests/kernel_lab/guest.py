@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One boot of the kernel lab: a machine, two kernels, and what the crash kernel is to do.
+
+What the crash kernel does is a few lines of shell (`steps`) made of the functions in
+programs/init.sh; what they print comes back as a `Console`.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.cache import require_program
+from tests.lab.errors import LabError
+from tests.lab.initramfs import Cpio, add_program
+from tests.lab.qemu import Machine
+
+from .builder import Image
+
+PROGRAMS = Path(__file__).parent / "programs"
+_COMMON = "console=ttyS0 loglevel=4 panic=-1 log_buf_len=1M"
+_TIMEOUT_SECONDS = 1500.0
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A machine and what its crash kernel does.
+
+    cpu: a QEMU CPU model: "max" has 5-level paging and 1G pages, "max,-la57" 4-level paging,
+        "qemu64" 4-level paging and no 1G pages.
+    machine: more of QEMU's -machine ("max-ram-below-4g=256M" puts the rest above 4 GiB).
+    fill_percent: how much of the free memory of the first kernel gets content.
+    icount: one nanosecond of guest time is one instruction.
+    """
+
+    steps: str
+    memory_mib: int = 768
+    cpu: str = "max"
+    machine: str = ""
+    numa: int = 1
+    crashkernel_mib: int = 160
+    first_parameters: str = ""
+    crash_parameters: str = ""
+    fill_percent: int = 70
+    icount: bool = False
+
+    def qemu_arguments(self, image: Image, directory: Path) -> list[str]:
+        """QEMU's arguments; the initrd is in `directory`."""
+        # TCG runs `rep movsb` a byte at a time; without these flags kernels use words.
+        cpu = f"{self.cpu},-erms,-fsrm"
+        accel = ["-accel", "tcg,thread=multi"]
+        if self.icount:
+            accel = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]
+        append = f"{_COMMON} crashkernel={self.crashkernel_mib}M {self.first_parameters}"
+        arguments = [
+            *accel,
+            *("-machine", ",".join(word for word in ("pc", self.machine) if word)),
+            *("-cpu", cpu, "-smp", "1", "-m", f"{self.memory_mib}M"),
+            *("-kernel", str(image.bzimage), "-initrd", str(directory / "initrd")),
+            *("-append", append),
+        ]
+        for node in range(self.numa if self.numa > 1 else 0):
+            size_mib = self.memory_mib // self.numa
+            arguments += ["-object", f"memory-backend-ram,id=node{node},size={size_mib}M"]
+            arguments += ["-numa", f"node,nodeid={node},memdev=node{node}"]
+        return arguments
+
+
+class Console:
+    """What a boot printed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def section(self, name: str) -> str:
+        """The text between LAB-BEGIN and LAB-END of the first section called `name`."""
+        found = next(self.sections(re.escape(name)), None)
+        if found is None:
+            raise LabError(f"the crash kernel printed no {name}")
+        return found[1]
+
+    def sections(self, pattern: str) -> Iterator[tuple[str, str]]:
+        """(name, text) of each section whose name matches, in order."""
+        for match in re.finditer(
+            rf"^LAB-BEGIN ({pattern})\n(.*?)^LAB-END \1$", self.text, re.M | re.S
+        ):
+            yield match.group(1), match.group(2)
+
+
+def run_boot(boot: Boot, image: Image, log: Path) -> Console:
+    """Boot, crash, run the steps; the console goes to `log`.  LabError if the guest failed."""
+    with tempfile.TemporaryDirectory(prefix="kernel-lab-") as scratch:
+        directory = Path(scratch)
+        (directory / "initrd").write_bytes(_initrd(boot, image))
+        machine = _Machine(boot.qemu_arguments(image, directory), directory, {})
+        try:
+            machine.run(_TIMEOUT_SECONDS)
+        finally:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(machine.text, "utf-8")
+    return Console(machine.text)
+
+
+class _Machine(Machine):
+    """A machine whose console is taken from the socket: QEMU's own log repeats what it retries."""
+
+    @property
+    def text(self) -> str:
+        """All lines so far."""
+        return "".join(f"{line}\n" for line in self._lines)
+
+
+def _initrd(boot: Boot, image: Image) -> bytes:
+    """Initramfs of the first kernel; the crash kernel's lies in it as a file."""
+    settings = {
+        "FILL": str(boot.fill_percent),
+        "CRASH_COMMAND_LINE": f"{_COMMON} nr_cpus=1 reset_devices {boot.crash_parameters}",
+        "STEPS": boot.steps,
+    }
+    for value in settings.values():
+        if "'" in value:
+            raise LabError(f"a setting cannot hold a quote: {value}")
+    conf = "".join(f"{name}='{value}'\n" for name, value in settings.items()).encode()
+    cpio, crash = _base(conf), _base(conf)
+    crash.add_file("oldmem_lab.ko", image.module)
+    # busybox's dd does not say how long it took.
+    add_program(crash, Path(require_program("dd", "coreutils")), "bin/gnu-dd")
+    cpio.add_file("bzImage", image.bzimage)
+    cpio.add_file("crash-initrd", crash.to_bytes())
+    add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
+    return cpio.to_bytes()
+
+
+def _base(conf: bytes) -> Cpio:
+    busybox = Path(require_program("busybox", "busybox-static"))
+    listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True)
+    cpio = Cpio()
+    for directory in ("proc", "sys", "dev", "tmp", "sbin"):
+        cpio.add_directory(directory)
+    cpio.add_device("dev/console", stat.S_IFCHR | 0o600, 5, 1)
+    cpio.add_file("bin/busybox", busybox)
+    for applet in listing.stdout.split():
+        if applet != "busybox":
+            cpio.add_symlink(f"bin/{applet}", "busybox")
+    cpio.add_file("bin/vmtool", _compiled_vmtool())
+    cpio.add_file("init", PROGRAMS / "init.sh")
+    cpio.add_file("lab.conf", conf, 0o644)
+    return cpio
+
+
+def _compiled_vmtool() -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        program = Path(scratch) / "vmtool"
+        run = subprocess.run(
+            [
+                *(require_program("gcc"), "-static", "-O2", "-o", str(program)),
+                str(PROGRAMS / "vmtool.c"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            raise LabError(f"vmtool does not compile (libc6-dev installed?):\n{run.stderr}")
+        return program.read_bytes()

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The RFC's table: dd of /proc/vmcore with growing blocks, by ioremap and by the direct mapping.
+
+One boot measures both, by the switch, and the ceiling, a plain copy.  Under -icount a nanosecond of
+guest time is an instruction: those figures repeat, and they are what the gates are for.  Wall time
+under emulation is information.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .builder import build_image
+from .guest import Boot, Console, run_boot
+from .pagetables import direct_ranges, table_costs
+
+BLOCKS_KIB = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+REPEATS = 3
+# Smallest ratio of direct to ioremap, by block size, and share of the ceiling from 1 MiB on.
+RATIO_GATES = {4: 3.5, 64: 8.0, 4096: 9.0}
+CEILING_GATE = 0.93
+CEILING_FROM_KIB = 1024
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """MB/s (10^6 bytes a second, or a 1000 instructions) by block size in KiB."""
+
+    base: str
+    icount: bool
+    ioremap: dict[int, float]
+    direct: dict[int, float]
+    kernel_copy: float
+    user_copy: float
+    spread: float  # largest (max - min) / median of any cell
+
+    def gate_errors(self) -> list[str]:
+        """Which gates are missed."""
+        errors = [
+            f"{kib} KiB: {self.ratio(kib):.2f}x, wanted {gate}x"
+            for kib, gate in RATIO_GATES.items()
+            if self.ratio(kib) < gate
+        ]
+        errors += [
+            f"{kib} KiB: {rate / self.kernel_copy:.3f} of the ceiling, wanted {CEILING_GATE}"
+            for kib, rate in self.direct.items()
+            if kib >= CEILING_FROM_KIB and rate < CEILING_GATE * self.kernel_copy
+        ]
+        return errors
+
+    def ratio(self, kib: int) -> float:
+        """How much faster the direct mapping is."""
+        return self.direct[kib] / self.ioremap[kib]
+
+    def markdown(self) -> str:
+        """The table as documentation has it."""
+        head = ["block", *(_block_name(kib) for kib in self.ioremap)]
+        rows = [
+            ["ioremap", *(f"{rate:.0f}" for rate in self.ioremap.values())],
+            ["direct", *(f"{rate:.0f}" for rate in self.direct.values())],
+            ["ratio", *(f"{self.ratio(kib):.1f}" for kib in self.ioremap)],
+            ["of ceiling", *(f"{rate / self.kernel_copy:.2f}" for rate in self.direct.values())],
+        ]
+        lines = [head, ["---"] * len(head), *rows]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        """Read what `save` wrote."""
+        fields = json.loads(path.read_text("utf-8"))
+        for name in ("ioremap", "direct"):
+            fields[name] = {int(kib): rate for kib, rate in fields[name].items()}
+        return cls(**fields)
+
+
+def measure(base: str, logs: Path, *, icount: bool) -> Table:
+    """Boot once and fill the table."""
+    mib = 512
+    blocks = " ".join(map(str, BLOCKS_KIB))
+    slow_mib = 128
+    steps = f"""
+switch off
+dds ioremap {slow_mib} {REPEATS} {blocks}
+switch on
+dds direct {mib} {REPEATS} {blocks}
+ceilings 64 {REPEATS}
+messages end
+"""
+    boot = Boot(steps, memory_mib=1536, cpu="max", icount=icount)
+    name = f"{base}-measure-{'icount' if icount else 'wall'}"
+    return read_table(run_boot(boot, build_image(base), logs / f"{name}.log"), base, icount)
+
+
+def read_table(console: Console, base: str, icount: bool) -> Table:
+    """Medians of what a measuring boot printed."""
+    rates: dict[tuple[str, int], list[float]] = {}
+    pattern = r"LAB-DD (\w+) (\d+) (\d+) bytes .* copied, ([0-9.e-]+) s,"
+    for name, kib, size, seconds in re.findall(pattern, console.text):
+        rates.setdefault((name, int(kib)), []).append(int(size) / float(seconds) / 1e6)
+    kernel = _copy_rates(r"oldmem_lab: memcpy (\d+) MiB (\d+) ns", console.section("ceilings"))
+    user = _copy_rates(r"LAB-USER-COPY (\d+) MiB (\d+) ns", console.text)
+    everything = [*rates.values(), kernel]
+    return Table(
+        base,
+        icount,
+        {kib: statistics.median(rates["ioremap", kib]) for kib in BLOCKS_KIB},
+        {kib: statistics.median(rates["direct", kib]) for kib in BLOCKS_KIB},
+        statistics.median(kernel),
+        statistics.median(user),
+        max((max(cell) - min(cell)) / statistics.median(cell) for cell in everything),
+    )
+
+
+def measure_mapping(base: str, memory_mib: int, cpu: str, logs: Path) -> tuple[int, int, int]:
+    """(mapped bytes, KiB of page tables, microseconds) for a sparse guest of that much memory."""
+    steps = "messages end\n"
+    boot = Boot(steps, memory_mib=memory_mib, cpu=cpu, crashkernel_mib=256, fill_percent=0)
+    log = logs / f"{base}-mapping-{memory_mib}-{cpu}.log"
+    dmesg = run_boot(boot, build_image(base), log).section("dmesg-end")
+    mapped = sum(one.end_paddr - one.start_paddr for one in direct_ranges(dmesg))
+    costs = table_costs(dmesg)
+    return mapped, sum(kib for kib, _ in costs), sum(us for _, us in costs)
+
+
+def _copy_rates(pattern: str, text: str) -> list[float]:
+    return [int(mib) * _MIB / int(ns) * 1e3 for mib, ns in re.findall(pattern, text)]
+
+
+def _block_name(kib: int) -> str:
+    return f"{kib}K" if kib < 1024 else f"{kib // 1024}M"

@@ -1,0 +1,127 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# /init of both kernels: the first loads the second and panics; that one does what lab.conf says.
+export PATH=/bin:/sbin
+SWITCH=/sys/module/kernel/parameters/vmcore_direct_map
+
+fail() {
+	echo "LAB-FAIL $*"
+	poweroff -f
+}
+
+# Print a file or what a command prints, between lines the lab finds it by.
+section() {
+	name=$1
+	shift
+	echo "LAB-BEGIN $name"
+	"$@"
+	echo "LAB-END $name"
+}
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t debugfs debugfs /sys/kernel/debug
+. /lab.conf		# FILL, CRASH_COMMAND_LINE, STEPS
+
+if [ ! -e /proc/vmcore ]; then
+	grep -q elfcorehdr /proc/cmdline && fail "the crash kernel has no /proc/vmcore"
+	kexec -p /bzImage --initrd=/crash-initrd --append="$CRASH_COMMAND_LINE" ||
+		fail "kexec -p failed"
+	vmtool fill "$FILL" >/tmp/filled &
+	until grep LAB-FILLED /tmp/filled; do
+		kill -0 $! || fail "could not fill memory"
+		sleep 0.2
+	done
+	echo "LAB-PANIC-NEXT"
+	echo c >/proc/sysrq-trigger
+	fail "no panic"
+fi
+
+echo "LAB-CRASH-KERNEL $(uname -r)"
+
+# The steps that lab.conf can name.
+
+switch() {		# on|off
+	if [ "$1" = on ]; then echo 1 >$SWITCH; else echo 0 >$SWITCH; fi
+	section switch cat $SWITCH
+}
+
+tables() {		# NAME: the page tables now
+	section "tables-$1" cat /sys/kernel/debug/page_tables/kernel
+}
+
+messages() {		# NAME: the kernel's log now
+	section "dmesg-$1" dmesg
+}
+
+hashes() {		# ioremap|direct SIZE...: whole vmcore, by read with each block size
+	name=$1
+	shift
+	for size in "$@"; do
+		section "hash-$name" vmtool hash read "$size"
+	done
+}
+
+mmaps() {		# NAME WINDOW...: whole vmcore, by mmap
+	name=$1
+	shift
+	for size in "$@"; do
+		section "hash-$name" vmtool hash mmap "$size"
+	done
+}
+
+module() {		# ARGUMENT...
+	insmod /oldmem_lab.ko "$@" || fail "insmod oldmem_lab.ko $*"
+}
+
+dds() {			# NAME MIB REPEATS SIZE_KIB...
+	name=$1
+	mib=$2
+	repeats=$3
+	shift 3
+	for repeat in $(seq "$repeats"); do
+		for kib in "$@"; do
+			echo "LAB-DD $name $kib $(gnu-dd if=/proc/vmcore of=/dev/null bs="${kib}k" \
+				count=$((mib * 1024 / kib)) 2>&1 | tail -n 1)"
+		done
+	done
+}
+
+ceilings() {		# MIB REPEATS
+	for repeat in $(seq "$2"); do
+		insmod /oldmem_lab.ko ceiling_mib="$1" && rmmod oldmem_lab
+		vmtool copy "$1"
+	done
+	section ceilings sh -c 'dmesg | grep "oldmem_lab: memcpy"'
+}
+
+# 2 MiB of old memory that are a hole, mapped by init_memory_mapping(), and a page of them again.
+split_demo() {
+	range=$(dmesg | sed -n 's/.*vmcore: \[oldmem \(0x[0-9a-f]*\)-\(0x[0-9a-f]*\)\]$/\1 \2/p' |
+		while read -r start end; do
+			[ $((end - start)) -gt $((64 << 20)) ] && echo "$start"
+		done | tail -n 1)
+	[ -n "$range" ] || fail "no oldmem range large enough"
+	paddr=$(((range + (32 << 20)) & ~((2 << 20) - 1)))
+	address=$(sed -n 's/^\([0-9a-f]*\) . init_memory_mapping$/0x\1/p' /proc/kallsyms)
+	[ -n "$address" ] || fail "no init_memory_mapping in kallsyms"
+	module "map_function=$address" "demo_paddr=$paddr"
+	section split-paddr echo "$paddr"
+}
+
+# Open /proc/vmcore with the switch on, failing the 1st, 2nd, ... allocation.
+failing_opens() {	# FROM TO
+	for control in ignore-gfp-wait:N ignore-gfp-highmem:N min-order:0 verbose:0; do
+		echo "${control#*:}" >/sys/kernel/debug/fail_page_alloc/"${control%:*}" ||
+			fail "no fault injection"
+	done
+	for nth in $(seq "$1" "$2"); do
+		vmtool failopen "$nth"
+		section "hash-failed-$nth" vmtool hash read 65536
+	done
+}
+
+eval "$STEPS"
+echo "LAB-COPIED 0"
+poweroff -f

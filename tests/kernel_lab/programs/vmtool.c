@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmtool: what the kernel lab does in its guests.
+ *
+ *	vmtool fill PERCENT		stamp one page in eight of so much of the free memory, and stay
+ *	vmtool hash read BLOCK		SHA-256 of /proc/vmcore, read with blocks of BLOCK bytes
+ *	vmtool hash mmap WINDOW		the same, through mmap windows of WINDOW bytes
+ *	vmtool copy MIB			how fast user space can copy memory
+ *	vmtool failopen N		open /proc/vmcore, failing the Nth allocation meanwhile
+ *
+ * The hash is over the file's size and, for each page that is not all zero, its offset and content.
+ * It says as much about the file as a hash over all bytes does, and an emulator gets done with it.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+#include "sha256.h"
+
+#define PAGE	4096UL
+#define CHUNK	(4UL << 20)	/* a multiple of PAGE */
+
+static void __attribute__((noreturn)) fail(const char *what)
+{
+	perror(what);
+	printf("LAB-FAIL vmtool: %s\n", what);
+	exit(1);
+}
+
+static void *memory(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (at == MAP_FAILED)
+		fail("mmap of memory");
+	return at;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+static int is_zero(const unsigned char *page, size_t size)
+{
+	const uint64_t *words = (const uint64_t *)page;
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < size / 8; i++)
+		any |= words[i];
+	for (size_t i = size & ~7UL; i < size; i++)
+		any |= page[i];
+	return !any;
+}
+
+static void hash_pages(struct sha256 *hash, const unsigned char *data, size_t size, uint64_t off)
+{
+	for (size_t at = 0; at < size; at += PAGE) {
+		size_t length = size - at < PAGE ? size - at : PAGE;
+		uint64_t page_off = off + at;
+
+		if (is_zero(data + at, length))
+			continue;
+		sha256_add(hash, &page_off, sizeof(page_off));
+		sha256_add(hash, data + at, length);
+	}
+}
+
+static void hash_by_read(struct sha256 *hash, int file, size_t block)
+{
+	/* Blocks of odd sizes do not end where pages do: gather them into whole chunks. */
+	unsigned char *chunk = memory(CHUNK + block);
+	size_t filled = 0;
+	uint64_t off = 0;
+	ssize_t got;
+
+	while ((got = read(file, chunk + filled, block)) > 0) {
+		filled += got;
+		while (filled >= CHUNK) {
+			hash_pages(hash, chunk, CHUNK, off);
+			off += CHUNK;
+			filled -= CHUNK;
+			memmove(chunk, chunk + CHUNK, filled);
+		}
+	}
+	if (got < 0)
+		fail("read of /proc/vmcore");
+	hash_pages(hash, chunk, filled, off);
+}
+
+static void hash_by_mmap(struct sha256 *hash, int file, size_t window, uint64_t size)
+{
+	for (uint64_t off = 0; off < size; off += window) {
+		size_t length = size - off < window ? size - off : window;
+		void *at = mmap(NULL, length, PROT_READ, MAP_PRIVATE, file, off);
+
+		if (at == MAP_FAILED)
+			fail("mmap of /proc/vmcore");
+		hash_pages(hash, at, length, off);
+		munmap(at, length);
+	}
+}
+
+static void hash_vmcore(const char *how, size_t block)
+{
+	int file = open("/proc/vmcore", O_RDONLY);
+	struct sha256 hash;
+	struct stat status;
+	uint64_t size;
+	char digest[65];
+
+	if (file < 0 || fstat(file, &status))
+		fail("/proc/vmcore");
+	size = status.st_size;
+	sha256_begin(&hash);
+	if (!strcmp(how, "mmap"))
+		hash_by_mmap(&hash, file, block, size);
+	else
+		hash_by_read(&hash, file, block);
+	sha256_add(&hash, &size, sizeof(size));
+	sha256_end(&hash, digest);
+	printf("LAB-HASH %s %s %zu %llu\n", digest, how, block, (unsigned long long)size);
+}
+
+static void fill(unsigned int percent)
+{
+	struct sysinfo info;
+	uint64_t random = 88172645463325252ULL;
+	size_t size, pages = 0;
+	unsigned char *at;
+
+	sysinfo(&info);
+	size = info.freeram / 100 * percent * info.mem_unit & -PAGE;
+	at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		fail("mmap of memory to fill");
+	for (size_t off = 0; off < size; off += PAGE) {
+		uint64_t *page = (uint64_t *)(at + off);
+
+		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+		page[0] = 0;	/* the page is there, all zero */
+		if (random % 8)
+			continue;
+		for (int word = 0; word < 512; word += 64)
+			page[word] = random + word;
+		page[511] = off;
+		pages++;
+	}
+	printf("LAB-FILLED %zu of %zu pages\n", pages, size / PAGE);
+	fflush(stdout);
+	pause();
+}
+
+/* As the kernel copies on this CPU, 8 bytes at a time: what read() could reach at best. */
+static void copy(unsigned int mib)
+{
+	/* Not a multiple of 128 MiB apart: emulated TLBs are direct-mapped. */
+	unsigned char *from = memory((1UL << 20) + 3 * PAGE), *to = memory((1UL << 20) + 5 * PAGE);
+	uint64_t begin = now_ns();
+
+	for (unsigned int i = 0; i < mib; i++) {
+		unsigned long words = (1UL << 20) / 8;
+		void *source = from, *target = to;
+
+		asm volatile("rep movsq" : "+c"(words), "+S"(source), "+D"(target) : : "memory");
+	}
+	printf("LAB-USER-COPY %u MiB %llu ns\n", mib, (unsigned long long)(now_ns() - begin));
+}
+
+static void fail_open(const char *nth)
+{
+	int control = open("/proc/thread-self/fail-nth", O_RDWR), file;
+	char left[32] = "";
+
+	if (control < 0 || write(control, nth, strlen(nth)) < 0)
+		fail("/proc/thread-self/fail-nth");
+	file = open("/proc/vmcore", O_RDONLY);
+	if (pread(control, left, sizeof(left) - 1, 0) < 0 || pwrite(control, "0", 1, 0) < 0)
+		fail("/proc/thread-self/fail-nth");
+	/* What is left of N is 0 if the failure happened. */
+	printf("LAB-FAILOPEN %s %s %s\n", nth, file < 0 ? "refused" : "opened",
+	       atoi(left) ? "missed" : "injected");
+}
+
+int main(int argc, char **argv)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc == 4 && !strcmp(argv[1], "hash"))
+		hash_vmcore(argv[2], strtoul(argv[3], NULL, 0));
+	else if (argc == 3 && !strcmp(argv[1], "fill"))
+		fill(atoi(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], "copy"))
+		copy(atoi(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], "failopen"))
+		fail_open(argv[2]);
+	else
+		fail("usage");
+	return 0;
+}
