@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from enum import IntFlag
 from types import FrameType
-from typing import Callable, NoReturn, Optional
+from typing import Callable, NoReturn, Optional, TextIO
 
 from pydumpfile._version import VERSION
-from pydumpfile.dump import Statistics, dump_vmcore
+from pydumpfile.dump import dump_vmcore
 from pydumpfile.errors import PydumpfileError, UsageError
 from pydumpfile.filter.level import MAX_LEVEL, Level
 from pydumpfile.kernel.vmcore import Vmcore
@@ -65,7 +66,20 @@ class _StoppedError(PydumpfileError):
 
 def entry() -> NoReturn:
     """The ``pydumpfile`` command."""
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        _say("", stream, end="")  # what is still buffered; Python would exit with 120 if it cannot
+    sys.exit(status)
+
+
+def _say(text: str, stream: TextIO, end: str = "\n") -> None:
+    """Write a message if that can be done: a full disk or dead console must not cost the dump."""
+    try:
+        print(text, file=stream, end=end, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: argparse.Namespace, messages: MessageLevel) -> None:
     with Vmcore.open(options.vmcore) as vmcore:
         if messages & MessageLevel.COMMON:
-            print(_headline(vmcore))
+            _say(_headline(vmcore), sys.stdout)
         progress = _Progress() if messages & MessageLevel.PROGRESS else None
         try:
             statistics = dump_vmcore(
@@ -97,12 +111,12 @@ def _run(options: argparse.Namespace, messages: MessageLevel) -> None:
             if progress:
                 progress.close()
         if messages & MessageLevel.DETAIL:
-            print("\n".join(_details(vmcore)))
+            _say("\n".join(_details(vmcore)), sys.stdout)
     for warning in statistics.warnings:
-        print(f"pydumpfile: warning: {warning}", file=sys.stderr)
+        _say(f"pydumpfile: warning: {warning}", sys.stderr)
     if messages & MessageLevel.COMMON:
-        print(summary(statistics))
-        print(_saved(statistics))
+        _say(summary(statistics), sys.stdout)
+        _say(f"The dumpfile is saved to {statistics.path}.", sys.stdout)
 
 
 def _headline(vmcore: Vmcore) -> str:
@@ -124,13 +138,9 @@ def _details(vmcore: Vmcore) -> Sequence[str]:
     return [f"  {key}={value}" for key, value in vmcore.facts.lines.items()]
 
 
-def _saved(statistics: Statistics) -> str:
-    return f"The dumpfile is saved to {statistics.path}."
-
-
 def _fail(error: PydumpfileError, messages: MessageLevel) -> int:
     if messages & MessageLevel.ERROR:
-        print(f"pydumpfile: {error}", file=sys.stderr)
+        _say(f"pydumpfile: {error}", sys.stderr)
     return error.exit_code
 
 
@@ -157,7 +167,7 @@ class _Progress:
         if now - self._last_line >= self._SECONDS_BETWEEN_LINES:
             self._last_line = now
             percent = 100 * done // total if total else 100
-            print(f"{step}: {percent} %", file=sys.stderr, flush=True)
+            _say(f"{step}: {percent} %", sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:

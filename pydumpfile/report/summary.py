@@ -25,11 +25,11 @@ def summary(statistics: Statistics) -> str:
 
 
 def _lines(statistics: Statistics) -> Iterator[str]:
-    yield f"{'pages':>32} {'memory':>12} {'share':>7}"
+    yield f"{'pages':>34} {'memory':>12} {'share':>7}"
     for label, pages in _rows(statistics):
         share = 100 * pages / statistics.existing if statistics.existing else 0.0
         size = format_size(pages * statistics.page_size)
-        yield f"{label:<20}{pages:>12} {size:>12} {share:>6.1f}%"
+        yield f"{label:<22}{pages:>12} {size:>12} {share:>6.1f}%"
     seconds = statistics.scan_seconds + statistics.copy_seconds
     yield (
         f"{format_size(statistics.bytes_written)} written in {seconds:.2f} s "
