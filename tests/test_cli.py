@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command: options, messages by level, exit codes."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+import pydumpfile
+from pydumpfile import cli
+from pydumpfile.errors import PydumpfileError
+from tests.builders import BuiltCore
+from tests.conftest import SMALL, Command, CoreMaker
+from tests.sinks.kdump_reader import Dump
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """main() takes SIGTERM; the test process gets it back."""
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """The exit status, standard output and standard error of one run in this process."""
+    status = cli.main([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def test_a_dump(small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "dump"
+    status, out, err = run(capsys, "-d", 31, "-z", small.path, target)
+    assert status == 0
+    first, *table, last = out.splitlines()
+    assert first == (
+        f"{small.path}: Linux 6.12.0 on builder, x86_64, 39.6 MiB, crashed 2023-11-14 22:13:20 UTC"
+    )
+    assert last == f"The dumpfile is saved to {target}."
+    dump = Dump(target)
+    counts = small.counts(31)
+    found = [re.fullmatch(r"(.*?) +(\d+) +([\d.]+ \w+) +([\d.]+)%", line) for line in table[1:-1]]
+    rows = {match[1]: int(match[2]) for match in found if match}
+    assert len(rows) == len(table) - 2
+    assert len(set(map(len, table[:-1]))) == 1, "columns out of line"
+    assert rows["the machine's memory"] == sum(bin(byte).count("1") for byte in small.exists)
+    assert rows["- user data"] == counts["user"]
+    assert rows["- free"] == counts["free"]
+    zero = sum(d.offset == dump.descriptors_off + 24 * len(dump.pfns)
+               for d in dump.descriptors.values())  # fmt: skip
+    assert rows["- zero"] == zero
+    assert rows["= stored"] == len(dump.pfns) - zero
+    assert "level 31, compression zstd" in table[-1]
+    # The builders put blocks of impossible order everywhere.
+    assert all(line.startswith("pydumpfile: warning: ") for line in err.splitlines())
+    assert "impossible order" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "status"),
+    [((), 0, 0), (("-d", "31"), 31, 0), (("-d0",), 0, 0), (("-c",), 0, 1), (("-z",), 0, 0x20),
+     (("-d", "8", "-c"), 8, 1), (("-c", "-z"), 0, 0x20), (("-z", "-c"), 0, 1)],
+)  # fmt: skip
+def test_options_reach_the_dump(
+    small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...], level: int, status: int,
+) -> None:  # fmt: skip
+    assert run(capsys, *options, small.path, tmp_path / "dump")[0] == 0
+    dump = Dump(tmp_path / "dump")
+    assert (dump.dump_level, dump.status) == (level, status)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("core",), ("core", "dump", "more"), ("-d", "32", "core", "dump"),
+     ("-d", "-1", "core", "dump"), ("-d", "x", "core", "dump"), ("-d", "", "core", "dump"),
+     ("-d", "1.0", "core", "dump"), ("-d", "9" * 5000, "core", "dump"), ("-d",),
+     ("--message-level", "32", "core", "dump"), ("--nonsense", "core", "dump"),
+     ("-x", "vmlinux", "core", "dump")],
+)  # fmt: skip
+def test_wrong_use(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("pydumpfile: ") and err.count("\n") == 1
+    assert "see pydumpfile --help" in err
+
+
+def test_level_32_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, err = run(capsys, "-d", 32, "core", "dump")
+    assert "dump level '32' is not a number from 0 to 31" in err
+
+
+@pytest.mark.parametrize("option", ["-v", "--version"])
+def test_version(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([option])
+    assert not caught.value.code
+    assert capsys.readouterr().out == f"pydumpfile {pydumpfile.__version__}\n"
+
+
+def test_help_names_every_exit_code_and_fits_a_console(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert not caught.value.code
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    described = {int(n) for n in re.findall(r"\b\d+\b", text.partition("exit status")[2])}
+    kinds = [
+        kind for kind in vars(pydumpfile.errors).values()
+        if isinstance(kind, type) and issubclass(kind, PydumpfileError)
+    ]  # fmt: skip
+    assert {kind.exit_code for kind in kinds} <= described
+    for option in ("-c", "-z", "-d", "-f", "--message-level", "--version"):
+        assert option in text
+
+
+class TestMessageLevels:
+    """1 progress, 2 common messages, 4 errors, 8 details."""
+
+    def test_none(
+        self, small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        status, out, err = run(
+            capsys, "--message-level", 0, "-d", 15, small.path, tmp_path / "dump"
+        )
+        assert (status, out) == (0, "")
+        assert "Traceback" not in err
+        status, out, err = run(capsys, "--message-level", 0, tmp_path / "no", tmp_path / "d")
+        assert (status, out, err) == (12, "", "")
+
+    def test_errors_alone(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        status, out, err = run(capsys, "--message-level", 4, tmp_path / "no", tmp_path / "d")
+        assert (status, out) == (12, "")
+        assert err == (
+            f"pydumpfile: {tmp_path / 'no'}: opening the memory image: No such file or directory\n"
+        )
+
+    def test_common(
+        self, small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        _, out, _ = run(capsys, "--message-level", 2, small.path, tmp_path / "dump")
+        assert "Linux 6.12.0 on builder" in out and "saved to" in out
+        assert "SIZE(page)" not in out
+
+    def test_details_are_the_description(
+        self, small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        _, out, _ = run(capsys, "--message-level", 8, small.path, tmp_path / "dump")
+        assert out.splitlines() == [f"  {key}={value}" for key, value in small.keys.items()]
+
+    def test_details_of_nothing(
+        self, core_of: CoreMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        built = core_of(replace(SMALL, note=False))
+        status, out, _ = run(capsys, "--message-level", 8, built.path, tmp_path / "dump")
+        assert status == 0
+        assert out.strip() == ""
+
+
+def test_an_unknown_kernel_is_said_to_be_one(
+    core_of: CoreMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = core_of(replace(SMALL, note=False))
+    status, out, err = run(capsys, "-d", 1, built.path, tmp_path / "dump")
+    assert status == 0
+    assert "an unknown kernel" in out and "crashed" not in out
+    assert "VMCOREINFO" in err
+
+
+def test_force(small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "dump"
+    target.write_bytes(b"precious")
+    status, _, err = run(capsys, small.path, target)
+    assert status == 10
+    assert err == f"pydumpfile: {target}: creating the dump: File exists; give -f to overwrite it\n"
+    assert target.read_bytes() == b"precious"
+    assert run(capsys, "-f", small.path, target)[0] == 0
+    assert not Dump(target).incomplete
+
+
+def test_no_bar_where_there_is_no_terminal(
+    command: Command, small: BuiltCore, tmp_path: Path
+) -> None:
+    done = command("-d", 31, "-z", small.path, tmp_path / "dump")
+    assert done.returncode == 0
+    assert "\r" not in done.stderr and "%|" not in done.stderr
+    assert all(line.startswith("pydumpfile: warning: ") for line in done.stderr.splitlines())
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = Terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    progress = cli._Progress()
+    for step in ("judging pages", "copying pages"):
+        for done in (0, 30, 100):
+            progress(step, done, 100)
+            bars = progress._bar
+            assert bars is not None and bars._bar is not None
+            assert (bars._bar.desc.rstrip(": "), bars._bar.n, bars._bar.total) == (step, done, 100)
+            bars._bar.refresh()
+    progress.close()
+    shown = stderr.getvalue()
+    assert "judging pages:  30%" in shown and "copying pages: 100%" in shown
+    assert shown.endswith("\r"), "nothing of the bar is left on the screen"
+    progress.close()  # twice is once
+
+
+def test_lines_on_a_serial_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line every five seconds; the clock is the test's."""
+    now = [100.0]
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    progress = cli._Progress()
+    for done in range(0, 101, 10):
+        progress("copying pages", done, 100)
+        now[0] += 1
+    progress.close()
+    assert stderr.getvalue().splitlines() == ["copying pages: 50 %", "copying pages: 100 %"]
+
+
+def test_the_capture_path_loads_only_what_it_uses(small: BuiltCore, tmp_path: Path) -> None:
+    """Memory is scarce in a crash kernel."""
+    code = (
+        "import sys; from pydumpfile import cli\n"
+        "status = cli.main(sys.argv[1:])\n"
+        "heavy = {'tqdm', 'zstandard', 'elftools', 'asyncio', 'multiprocessing', 'numpy',\n"
+        "         'pydumpfile.filter.reference', 'pydumpfile.packing.reference'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+        "sys.exit(status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-d", "31", "-c", str(small.path), str(tmp_path / "dump")],
+        check=False, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("which", ["stdout", "stderr"])
+@pytest.mark.parametrize("where", ["/dev/full", "a closed pipe"])
+def test_messages_that_cannot_be_written_do_not_spoil_the_dump(
+    small: BuiltCore, tmp_path: Path, which: str, where: str
+) -> None:
+    arguments = [sys.executable, "-m", "pydumpfile", "-d", "31", "--message-level", "15"]
+    stream: Optional[int] = None
+    if where == "/dev/full":
+        stream = os.open(where, os.O_WRONLY)
+    else:
+        reader, stream = os.pipe()
+        os.close(reader)
+    other = "stderr" if which == "stdout" else "stdout"
+    try:
+        done = subprocess.run(
+            [*arguments, str(small.path), str(tmp_path / "dump")], check=False, timeout=300,
+            **{which: stream, other: subprocess.PIPE},  # type: ignore[call-overload]
+        )  # fmt: skip
+    finally:
+        os.close(stream)
+    assert not Dump(tmp_path / "dump").incomplete
+    assert done.returncode == 0
+    assert b"Traceback" not in (done.stderr or b"")
+
+
+def test_the_installed_command() -> None:
+    command = Path(sys.executable).with_name("pydumpfile")
+    if not command.exists():
+        pytest.skip("the package is not installed into this interpreter's environment")
+    done = subprocess.run(
+        [str(command), "--version"], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f"pydumpfile {pydumpfile.__version__}\n"
