@@ -115,13 +115,15 @@ def build_objects(base: str, patches: Sequence[Path], *, warnings_are_errors: bo
 
 
 def image_key(source: KernelSource, patches: Sequence[Path]) -> str:
-    """Hash over everything a kernel is made from, besides the package's version."""
+    """Hash over everything a kernel is made from; what a patch says of itself does not count."""
     digest = hashlib.sha256()
     compiler = subprocess.run(
         [require_program("gcc"), "--version"], capture_output=True, check=True
     ).stdout
     digest.update(source.directory.name.encode() + compiler + CONFIG.read_bytes())
-    for path in [*patches, *sorted(MODULE.iterdir())]:
+    for patch in patches:
+        digest.update(b"\0" + patch.read_bytes().partition(b"\ndiff --git ")[2])
+    for path in sorted(MODULE.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -46,7 +46,7 @@ class Boot:
     crashkernel_mib: int = 160
     first_parameters: str = ""
     crash_parameters: str = ""
-    fill_percent: int = 70
+    fill_percent: int = 40
     icount: bool = False
 
     def qemu_arguments(self, image: Image, directory: Path) -> list[str]:

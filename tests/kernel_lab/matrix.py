@@ -32,6 +32,8 @@ from .pagetables import (
 
 TEST_PATCHES = Path(__file__).parent / "patches"
 SMALL_WINDOW_MIB = 300
+# The second GiB is whole, and the crash kernel is not in it.
+_MEMORY_WITH_1G_MIB = 2304
 
 _READ_BOTH_WAYS = """
 module {arguments}
@@ -109,8 +111,16 @@ def cases() -> list[Case]:
     """The matrix."""
     both_ways = _READ_BOTH_WAYS.format(arguments="")
     return [
-        Case("5level-1G", Boot(both_ways, memory_mib=3072), _all_of({"1G", "2M", "4k"})),
-        Case("4level-1G", Boot(both_ways, memory_mib=3072, cpu="max,-la57"), _all_of({"1G"})),
+        Case(
+            "5level-1G",
+            Boot(both_ways, memory_mib=_MEMORY_WITH_1G_MIB, fill_percent=12),
+            _all_of({"1G", "2M", "4k"}),
+        ),
+        Case(
+            "4level-1G",
+            Boot(both_ways, memory_mib=_MEMORY_WITH_1G_MIB, fill_percent=12, cpu="max,-la57"),
+            _all_of({"1G"}),
+        ),
         Case(
             "5level-nokaslr",
             Boot(both_ways, first_parameters="nokaslr", crash_parameters="nokaslr"),
@@ -126,7 +136,11 @@ def cases() -> list[Case]:
             ),
             _all_of({"2M"}),
         ),
-        Case("qemu64-2M", Boot(both_ways, memory_mib=3072, cpu="qemu64"), _all_of({"2M"}, {"1G"})),
+        Case(
+            "qemu64-2M",
+            Boot(both_ways, memory_mib=_MEMORY_WITH_1G_MIB, fill_percent=12, cpu="qemu64"),
+            _all_of({"2M"}, {"1G"}),
+        ),
         Case(
             "debug-pagealloc",
             Boot(both_ways, crash_parameters="debug_pagealloc=on", crashkernel_mib=192),
@@ -156,7 +170,11 @@ def cases() -> list[Case]:
         Case(
             "no-tables",
             Boot(
-                _NO_TABLES, memory_mib=2304, cpu="qemu64", crash_parameters="vmcore_direct_map=off"
+                _NO_TABLES,
+                memory_mib=1536,
+                cpu="qemu64",
+                fill_percent=15,
+                crash_parameters="vmcore_direct_map=off",
             ),
             _each_allocation_failed,
         ),

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The series in a crash kernel: the cases of the matrix that are quickest and say most.
+
+The whole matrix, on both bases: python -m tests.kernel_lab matrix
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .matrix import cases, run_case
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", ["hole-above-4G-numa", "straddle"])
+def test_vmcore_reads_the_same(name: str, tmp_path: Path) -> None:
+    case = next(case for case in cases() if case.name == name)
+    outcome = run_case(case, "6.1", tmp_path)
+    assert outcome.errors == []
