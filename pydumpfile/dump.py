@@ -4,20 +4,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from pydumpfile.bitmap import Bitmap
-from pydumpfile.errors import FaultError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.formats.kdump import UTSNAME_SIZE
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.packing import make_packer
+from pydumpfile.packing.pipeline import Copier, copied, n_copiers
 from pydumpfile.sinks.base import OutputFile
 from pydumpfile.sinks.kdump import KdumpSink, Subject
-from pydumpfile.sources.filebytes import WINDOW_SIZE
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, pages done, and pages in all; several times a second at most."""
@@ -55,15 +53,6 @@ class Statistics:
         return self.kept - self.zero - self.lost
 
 
-class _Batch(NamedTuple):
-    """The bytes of the pages just listed."""
-
-    n: int
-    pages: memoryview
-    lost: dict[int, int]
-    """Index in the batch and pfn of the pages that could not be read."""
-
-
 def dump_vmcore(
     vmcore: Vmcore,
     target: str,
@@ -71,6 +60,7 @@ def dump_vmcore(
     compression: str,
     overwrite: bool = False,
     progress: Optional[Progress] = None,
+    n_threads: int = 1,
 ) -> Statistics:
     """Write the dump of ``vmcore`` at ``level`` to the new file ``target``.
 
@@ -78,23 +68,33 @@ def dump_vmcore(
 
     :param compression: one of :data:`pydumpfile.codecs.NAMES`.
     :param overwrite: replace ``target`` if it exists.
+    :param n_threads: threads that read and compress; the dump is the same for any number.
     :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then.
     """
-    return _Job(vmcore, target, level, compression, progress).run(overwrite)
+    return _Job(vmcore, target, level, compression, n_threads, progress).run(overwrite)
 
 
 class _Job:
     """The steps of one dump, in order."""
 
     def __init__(
-        self, vmcore: Vmcore, target: str, level: Level, compression: str,
+        self, vmcore: Vmcore, target: str, level: Level, compression: str, n_threads: int,
         progress: Optional[Progress],
     ) -> None:  # fmt: skip
         self._vmcore = vmcore
         self._target = target
         self._progress = _Throttled(progress)
         self._filter = PageFilter(vmcore, level)
-        self._packer = make_packer(1 << vmcore.page_shift, compression)
+        self._share_zero = bool(level & Level.ZERO)
+        self._copiers = [
+            Copier(
+                vmcore.source.another(),
+                make_packer(1 << vmcore.page_shift, compression),
+                vmcore.page_shift,
+                self._share_zero,
+            )
+            for _ in range(n_copiers(n_threads))
+        ]
         self._statistics = Statistics(
             path=target,
             release=vmcore.facts.release if vmcore.facts else "",
@@ -107,7 +107,7 @@ class _Job:
     def run(self, overwrite: bool) -> Statistics:
         subject = self._subject()
         output = OutputFile(self._target, overwrite, self._vmcore.source.path)
-        sink = KdumpSink(output, subject, self._packer.codec_flag)
+        sink = KdumpSink(output, subject, self._copiers[0].codec_flag)
         try:
             self._judge(sink)
             self._copy(sink)
@@ -153,56 +153,18 @@ class _Job:
         """Write the pages that the 2nd bitmap keeps."""
         started = time.monotonic()
         statistics = self._statistics
-        sink.start_pages(statistics.kept, share_zero=bool(self._filter.level & Level.ZERO))
+        sink.start_pages(statistics.kept, self._share_zero)
+        windows = (sink.read_bitmap2(*bounds) for bounds in self._filter.window_bounds())
         done = 0
-        for bounds in self._filter.window_bounds():
-            for batch in self._batches(sink.read_bitmap2(*bounds)):
-                packed = self._packer.pack(
-                    batch.pages, list(batch.lost), sink.next_data_off, sink.zero_off
-                )
-                for pfn in batch.lost.values():
-                    sink.leave_out(pfn)
-                sink.write_batch(packed.descriptors, packed.data)
-                statistics.zero += packed.n_zero
-                statistics.lost += len(batch.lost)
-                done += batch.n
-                self._progress("copying pages", done, statistics.kept)
+        for copier in copied(windows, self._copiers):
+            for pfn in copier.lost.values():
+                sink.leave_out(pfn)
+            sink.write_batch(*copier.lay_out(sink.next_data_off, sink.zero_off))
+            statistics.zero += copier.n_zero
+            statistics.lost += len(copier.lost)
+            done += copier.n_pages
+            self._progress("copying pages", done, statistics.kept)
         statistics.copy_seconds = time.monotonic() - started
-
-    def _batches(self, window: Bitmap) -> Iterator[_Batch]:
-        """The kept pages of a window, some hundred at a time.
-
-        A batch ends where the source's bytes stop being contiguous, and spans no more of them than
-        the source maps at once.
-        """
-        shift, packer = self._vmcore.page_shift, self._packer
-        start = window.first_pfn
-        pfn = packer.next_page(window.bits, 0) + start
-        while pfn < window.end_pfn:
-            stretch_end_pfn = self._vmcore.source.stretch_end(pfn << shift) >> shift
-            end_pfn = min(max(stretch_end_pfn, pfn + 1), pfn + (WINDOW_SIZE >> shift),
-                          window.end_pfn)  # fmt: skip
-            n, last_off = packer.list_pages(window.bits, pfn - start, end_pfn - start)
-            yield self._read(pfn, n, last_off)
-            pfn = packer.next_page(window.bits, pfn + (last_off >> shift) + 1 - start) + start
-
-    def _read(self, first_pfn: int, n: int, last_off: int) -> _Batch:
-        """The bytes of the batch just listed; if some cannot be had, page by page."""
-        source, shift = self._vmcore.source, self._vmcore.page_shift
-        page_size = 1 << shift
-        try:
-            view = source.view(first_pfn << shift, last_off + page_size, self._packer.spans())
-        except FaultError:
-            pages = bytearray(n * page_size)
-            lost = {}
-            for i, off in enumerate(self._packer.make_dense()):
-                pfn = first_pfn + (off >> shift)
-                try:
-                    pages[i * page_size : (i + 1) * page_size] = source.read_page(pfn, shift)
-                except FaultError:
-                    lost[i] = pfn
-            return _Batch(n, memoryview(pages), lost)
-        return _Batch(n, view, {})
 
     def _collect_warnings(self) -> None:
         """What the operator has to know although the dump could be written."""

@@ -2,12 +2,13 @@
 """Floor 5: kept pages to the bytes of a dump, a batch at a time.
 
 A :class:`Packer` lists the next pages of a window of the bitmap, says which bytes it needs of them,
-finds those that are zero, has the rest compressed, and lays out descriptors and data.
+finds those that are zero, has the rest compressed, and lays out descriptors and data. The
+:mod:`pydumpfile.packing.pipeline` runs several of them on threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from pydumpfile.filter.classify import kernel_name
@@ -19,12 +20,11 @@ READ_GAP_PAGES = 8
 """Pages left out that are read all the same rather than asking for two pieces."""
 
 
-class Packed(NamedTuple):
-    """One batch as it goes into the dump; good until the next call."""
+class LaidOut(NamedTuple):
+    """One batch as it goes into the dump; good until the packer starts another."""
 
     descriptors: memoryview
     data: memoryview
-    n_zero: int
 
 
 class Packer(Protocol):
@@ -51,13 +51,19 @@ class Packer(Protocol):
     def make_dense(self) -> list[int]:
         """From now on pages lie one behind the other; the offsets they were listed at."""
 
-    def pack(self, pages: memoryview, lost: Sequence[int], data_off: int, zero_off: int) -> Packed:
-        """Turn the batch into what the dump stores.
+    def encode(self, pages: memoryview, lost: Collection[int], share_zero: bool) -> int:
+        """Find the zero pages of the batch, if they are to share one, and compress the others.
 
-        :param pages: what the offsets count from.
+        :param pages: what the offsets count from; has to stay as it is until :meth:`lay_out`.
         :param lost: indices of the pages that could not be read: they get no descriptor.
+        :return: how many pages are zero.
+        """
+
+    def lay_out(self, data_off: int, zero_off: int) -> LaidOut:
+        """What the dump stores for the batch.
+
         :param data_off: file offset at which the data will be written.
-        :param zero_off: file offset of the shared zero page; 0 if zero pages are stored as any.
+        :param zero_off: file offset of the page that zero pages share.
         """
 
 

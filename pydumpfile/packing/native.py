@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from typing import Optional
 
 from pydumpfile._pagescan import ffi, lib
 from pydumpfile.codecs import Encoded, make_codec
 from pydumpfile.errors import NativeError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
-from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, Packed
+from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
 from pydumpfile.pfn import Range
 
 ZERO_VARIANTS = {
@@ -35,7 +36,9 @@ class NativePacker:
         self._batch_pages = batch_pages
         self._variant = ZERO_VARIANTS[variant or zero_variants()[0]]
         self._codec = make_codec(compression, self._compress2)
-        self._n = 0
+        self._n = self._n_lost = 0
+        self._pages = memoryview(b"")
+        self._encoded: Optional[Encoded] = None
         self._offs = ffi.new("uint64_t[]", batch_pages)
         self._state = ffi.new("uint8_t[]", batch_pages)
         self._pairs = ffi.new("uint64_t[]", 2 * batch_pages)
@@ -82,37 +85,45 @@ class NativePacker:
         self._offs[0 : self._n] = range(0, self._n * self._page_size, self._page_size)
         return list(listed)
 
-    def pack(self, pages: memoryview, lost: Sequence[int], data_off: int, zero_off: int) -> Packed:
-        """Find zero pages, compress the others, lay all out."""
+    def encode(self, pages: memoryview, lost: Collection[int], share_zero: bool) -> int:
+        """Find zero pages, compress the others."""
         n = self._n
-        source = ffi.from_buffer("uint8_t[]", pages)
+        self._pages = pages
         n_zero = 0
-        if zero_off:
+        if share_zero:
             n_zero = _checked("pydump_find_zero", lib.pydump_find_zero(
-                source, self._page_size, self._offs, n, self._state, self._variant))  # fmt: skip
+                ffi.from_buffer("uint8_t[]", pages), self._page_size, self._offs, n, self._state,
+                self._variant))  # fmt: skip
         else:
             ffi.memmove(self._state, bytes(n), n)
         for i in lost:
             n_zero -= self._state[i] == lib.PYDUMP_PAGE_ZERO
             self._state[i] = lib.PYDUMP_PAGE_LOST
+        self._n_lost = len(lost)
         n_data = lib.pydump_segments(self._offs, self._state, n, self._page_size, self._pairs)
         segments = memoryview(ffi.buffer(self._pairs, 16 * n_data))
-        encoded = self._codec.encode(pages, segments, n_data)
+        self._encoded = self._codec.encode(pages, segments, n_data)
+        return n_zero
+
+    def lay_out(self, data_off: int, zero_off: int) -> LaidOut:
+        """Descriptors and data, one behind the other."""
         batch = self._batch
-        batch.pages, batch.off, batch.state, batch.n = source, self._offs, self._state, n
+        pages = ffi.from_buffer("uint8_t[]", self._pages)
+        batch.pages, batch.off, batch.state, batch.n = pages, self._offs, self._state, self._n
         batch.page_size, batch.codec_flag = self._page_size, self._codec.flag
         batch.data_off, batch.zero_off = data_off, zero_off
-        base, sizes = ffi.NULL, ffi.NULL
-        if encoded is not None:
-            base = ffi.from_buffer("uint8_t[]", encoded.base)
-            sizes = ffi.from_buffer("uint64_t[]", encoded.sizes)
+        base, sizes, n_sizes = ffi.NULL, ffi.NULL, 0
+        if self._encoded is not None:
+            base = ffi.from_buffer("uint8_t[]", self._encoded.base)
+            sizes = ffi.from_buffer("uint64_t[]", self._encoded.sizes)
+            n_sizes = len(sizes)
         used = _checked("pydump_lay_out", lib.pydump_lay_out(
-            batch, base, sizes, n_data, self._descriptors, self._out,
+            batch, base, sizes, n_sizes, self._descriptors, self._out,
             self._batch_pages * self._page_size))  # fmt: skip
-        return Packed(
-            memoryview(ffi.buffer(self._descriptors, (n - len(lost)) * DESCRIPTOR_SIZE)),
+        n_descriptors = self._n - self._n_lost
+        return LaidOut(
+            memoryview(ffi.buffer(self._descriptors, n_descriptors * DESCRIPTOR_SIZE)),
             memoryview(ffi.buffer(self._out, used)),
-            n_zero,
         )
 
     def _compress2(

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import islice
+from typing import Optional
 
 from pydumpfile.codecs import Encoded, make_codec
 from pydumpfile.formats.kdump import pack_descriptor
-from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, Packed
+from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
 from pydumpfile.pfn import Range
 
 
@@ -22,6 +23,10 @@ class ReferencePacker:
         self._batch_pages = batch_pages
         self._codec = make_codec(compression, _compress2)
         self._offs: list[int] = []
+        self._contents: list[bytes] = []
+        self._lost: set[int] = set()
+        self._to_store: list[int] = []
+        self._encoded: Optional[Encoded] = None
 
     @property
     def codec_flag(self) -> int:
@@ -55,46 +60,49 @@ class ReferencePacker:
         self._offs = [i * self._page_size for i in range(len(listed))]
         return listed
 
-    def pack(self, pages: memoryview, lost: Sequence[int], data_off: int, zero_off: int) -> Packed:
-        """Find zero pages, compress the others, lay all out."""
+    def encode(self, pages: memoryview, lost: Collection[int], share_zero: bool) -> int:
+        """Find zero pages, compress the others."""
         size = self._page_size
-        contents = [bytes(pages[off : off + size]) for off in self._offs]
         zero = bytes(size)
-        to_store = [
-            i for i, page in enumerate(contents)
-            if i not in lost and not (zero_off and page == zero)
+        self._contents = [bytes(pages[off : off + size]) for off in self._offs]
+        self._lost = set(lost)
+        self._to_store = [
+            i for i, page in enumerate(self._contents)
+            if i not in self._lost and not (share_zero and page == zero)
         ]  # fmt: skip
-        payloads = self._encode(pages, to_store, contents)
+        pairs = array("Q", (v for i in self._to_store for v in (self._offs[i], size)))
+        n = len(self._to_store)
+        self._encoded = self._codec.encode(pages, memoryview(pairs).cast("B"), n)
+        return len(self._contents) - n - len(self._lost)
+
+    def lay_out(self, data_off: int, zero_off: int) -> LaidOut:
+        """Descriptors and data, one behind the other."""
+        payloads = self._payloads()
         descriptors: list[bytes] = []
         data = bytearray()
-        for i in range(len(contents)):
-            if i in lost:
+        for i in range(len(self._contents)):
+            if i in self._lost:
                 continue
             if i in payloads:
                 payload, flag = payloads[i]
                 descriptors.append(pack_descriptor(data_off + len(data), len(payload), flag))
                 data += payload
             else:
-                descriptors.append(pack_descriptor(zero_off, size, 0))
-        n_zero = len(contents) - len(to_store) - len(lost)
-        return Packed(memoryview(b"".join(descriptors)), memoryview(data), n_zero)
+                descriptors.append(pack_descriptor(zero_off, self._page_size, 0))
+        return LaidOut(memoryview(b"".join(descriptors)), memoryview(data))
 
-    def _encode(
-        self, pages: memoryview, to_store: Sequence[int], contents: Sequence[bytes]
-    ) -> dict[int, tuple[bytes, int]]:
-        """What is stored for each page, and its descriptor's flag."""
-        pairs = array("Q", (v for i in to_store for v in (self._offs[i], self._page_size)))
-        encoded = self._codec.encode(pages, memoryview(pairs).cast("B"), len(to_store))
-        stored = {i: (contents[i], 0) for i in to_store}
+    def _payloads(self) -> dict[int, tuple[bytes, int]]:
+        """What is stored for each page that is, and its descriptor's flag."""
+        payloads = {i: (self._contents[i], 0) for i in self._to_store}
+        if self._encoded is None:
+            return payloads
+        base = memoryview(self._encoded.base)
         at = 0
-        for i, size in zip(
-            to_store, memoryview(encoded.sizes).cast("B").cast("Q") if encoded else ()
-        ):
-            assert encoded is not None
+        for i, size in zip(self._to_store, memoryview(self._encoded.sizes).cast("B").cast("Q")):
             if 0 < size < self._page_size:
-                stored[i] = bytes(memoryview(encoded.base)[at : at + size]), self._codec.flag
+                payloads[i] = bytes(base[at : at + size]), self._codec.flag
             at += size
-        return stored
+        return payloads
 
 
 def _bits_set(bits: bytearray, first_bit: int, end_bit: int) -> Iterator[int]:

@@ -17,8 +17,8 @@ MAX_PADDR = 1 << 52
 class Source(abc.ABC):
     """Physical memory of a dead machine, and the notes its kernel left.
 
-    Not for several threads at once: the bytes that :meth:`view` gives are only good until the next
-    call of any method.
+    Not for several threads at once, since the bytes that :meth:`view` gives are only good until the
+    next call of any method: see :meth:`another`.
     """
 
     path: str
@@ -54,6 +54,13 @@ class Source(abc.ABC):
         """Up to which address :meth:`view` gives bytes from ``paddr`` on without assembling them.
 
         Equal to ``paddr`` where the file has nothing.
+        """
+
+    @abc.abstractmethod
+    def another(self) -> Source:
+        """The same memory for another thread: shares everything but the windows of its views.
+
+        Good until this source is closed, and not to be closed itself.
         """
 
     @abc.abstractmethod

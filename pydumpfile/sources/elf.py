@@ -8,6 +8,7 @@ file order gives the bytes.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import os
 from bisect import bisect_right
@@ -65,6 +66,7 @@ class ElfSource(Source):
             (s.p_paddr - (s.p_vaddr - _START_KERNEL_MAP)
              for s in loads if s.p_vaddr >= _START_KERNEL_MAP), None)  # fmt: skip
         self._parse_notes()
+        self._use_mmap = use_mmap
         self._file = open_bytes(fd, use_mmap)
 
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
@@ -79,6 +81,11 @@ class ElfSource(Source):
     def stretch_end(self, paddr: int) -> int:
         run = self._run_at(paddr)
         return run.end if run is not None else paddr
+
+    def another(self) -> ElfSource:
+        twin = copy.copy(self)
+        twin._file = open_bytes(self._fd, self._use_mmap)
+        return twin
 
     def iter_notes(self) -> Iterator[bytes]:
         for note in self._notes:

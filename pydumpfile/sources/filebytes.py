@@ -20,7 +20,7 @@ from typing import Optional
 
 from pydumpfile.pfn import Range, align_down, align_up
 
-WINDOW_SIZE = 16 << 20
+WINDOW_SIZE = 8 << 20
 """The most that one view may span, and so the most of a file that is mapped or buffered at once."""
 _MADV_POPULATE_READ = 22
 _GRANULE = mmap.ALLOCATIONGRANULARITY
