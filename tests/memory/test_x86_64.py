@@ -58,6 +58,9 @@ class MemorySource(Source):
     def stretch_end(self, paddr: int) -> int:
         return max(paddr, self._end)
 
+    def another(self) -> Source:
+        return self
+
     def iter_notes(self) -> Iterator[bytes]:
         return iter(())
 
