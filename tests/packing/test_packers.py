@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from array import array
 from random import Random
 from typing import NamedTuple, Union
 
@@ -13,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydumpfile.codecs import NAMES, make_codec
+from pydumpfile.codecs import NAMES, Encoded, make_codec
 from pydumpfile.errors import NativeError, UnsupportedError, UsageError
 from pydumpfile.packing import make_packer
 from pydumpfile.packing.native import ZERO_VARIANTS, NativePacker, zero_variants
@@ -245,3 +246,40 @@ def test_missing_libraries_name_the_package(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(zstandard, "backend_features", set())
     with pytest.raises(UnsupportedError, match="zstandard"):
         make_codec("zstd", lambda *_: None)  # type: ignore[arg-type, return-value]
+
+
+class FixedCodec:
+    """Gives the sizes it was told, whatever the pages are."""
+
+    name = "fixed"
+    flag = 0x20
+
+    def __init__(self, sizes: list[int]) -> None:
+        self._sizes = sizes
+
+    def encode(self, pages: memoryview, segments: memoryview, n: int) -> Encoded:
+        del pages, segments
+        assert n == len(self._sizes)
+        base = b"".join(bytes([i + 1]) * size for i, size in enumerate(self._sizes))
+        return Encoded(base, array("Q", self._sizes))
+
+
+@pytest.mark.parametrize("make", [NativePacker, ReferencePacker])
+def test_a_page_is_stored_compressed_only_if_that_is_smaller(
+    make: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers refuse a descriptor of a compressed page that is as large as the page."""
+    sizes = [PAGE - 1, PAGE, PAGE + 1, 0, 1]
+    packer = make(PAGE, "none")
+    monkeypatch.setattr(packer, "_codec", FixedCodec(sizes))
+    packer.list_pages(bytearray(b"\x1f" + bytes(7)), 0, 8)
+    pages = b"".join(bytes([0xF0 + i]) * PAGE for i in range(5))
+    packed = _packed(packer, memoryview(pages), [], DATA_OFF, 0)
+    stored = [PAGE - 1, PAGE, PAGE, PAGE, 1]
+    offs = [DATA_OFF + sum(stored[:i]) for i in range(5)]
+    flags = [0x20, 0, 0, 0, 0x20]
+    assert list(struct.iter_unpack("<qIIQ", packed.descriptors)) == [
+        (off, size, flag, 0) for off, size, flag in zip(offs, stored, flags)
+    ]
+    raw = [0xF1, 0xF2, 0xF3]
+    assert packed.data == b"\1" * (PAGE - 1) + b"".join(bytes([b]) * PAGE for b in raw) + b"\5"
