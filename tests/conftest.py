@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.builders import BuiltCore, CoreSpec, build_core
 from tests.sources.rawelf import describe
+
+# The same examples on every machine, however slow; new ones with --hypothesis-profile=search.
+settings.register_profile(
+    "repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("repeat"), derandomize=False)
+settings.load_profile("repeat")
 
 MIB = 1 << 20
 

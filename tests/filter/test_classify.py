@@ -112,7 +112,7 @@ def both(plan: Plan, pages: bytes, start_pfn: int, cuts: list[int], window: Bitm
     return tally
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), plan=plans(), seed=st.integers(0, 1 << 32))
 def test_any_plan_any_pages(data: st.DataObject, plan: Plan, seed: int) -> None:
     rng = Random(seed)

@@ -153,7 +153,7 @@ def test_spans_join_over_small_gaps(make: type) -> None:
     assert packer.spans() == [(0, 15 * PAGE), (30 * PAGE, 32 * PAGE), (41 * PAGE, 42 * PAGE)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1 << 32), st.integers(0, 700), st.integers(0, 700))
 def test_listing_any_bits(seed: int, first: int, length: int) -> None:
     rng = Random(seed)
