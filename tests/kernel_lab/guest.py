@@ -33,7 +33,7 @@ class Boot:
 
     cpu: a QEMU CPU model: "max" has 5-level paging and 1G pages, "max,-la57" 4-level paging,
         "qemu64" 4-level paging and no 1G pages.
-    machine: more of QEMU's -machine ("max-ram-below-4g=256M" puts the rest above 4 GiB).
+    machine: more of QEMU's -machine ("max-ram-below-4g=512M" puts the rest above 4 GiB).
     fill_percent: how much of the free memory of the first kernel gets content.
     icount: one nanosecond of guest time is one instruction.
     """

@@ -110,15 +110,16 @@ split_demo() {
 	section split-paddr echo "$paddr"
 }
 
-# Open /proc/vmcore with the switch on, failing the 1st, 2nd, ... allocation.
-failing_opens() {	# FROM TO
+# Open /proc/vmcore with the switch on, failing the Nth allocation.  What the allocations before it
+# were for stays, so that 2 again and again fails each of them once.
+failing_opens() {	# N...
 	for control in ignore-gfp-wait:N ignore-gfp-highmem:N min-order:0 verbose:0; do
 		echo "${control#*:}" >/sys/kernel/debug/fail_page_alloc/"${control%:*}" ||
 			fail "no fault injection"
 	done
-	for nth in $(seq "$1" "$2"); do
+	for nth in "$@"; do
 		vmtool failopen "$nth"
-		section "hash-failed-$nth" vmtool hash read 65536
+		section hash-failed-once vmtool hash read 65536
 	done
 }
 

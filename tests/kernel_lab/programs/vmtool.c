@@ -142,6 +142,8 @@ static void fill(unsigned int percent)
 
 	sysinfo(&info);
 	size = info.freeram / 100 * percent * info.mem_unit & -PAGE;
+	if (!size)
+		size = PAGE;
 	at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		fail("mmap of memory to fill");
@@ -189,7 +191,7 @@ static void fail_open(const char *nth)
 	if (pread(control, left, sizeof(left) - 1, 0) < 0 || pwrite(control, "0", 1, 0) < 0)
 		fail("/proc/thread-self/fail-nth");
 	/* What is left of N is 0 if the failure happened. */
-	printf("LAB-FAILOPEN %s %s %s\n", nth, file < 0 ? "refused" : "opened",
+	printf("LAB-OPENED %s %s %s\n", nth, file < 0 ? "refused" : "opened",
 	       atoi(left) ? "missed" : "injected");
 }
 
