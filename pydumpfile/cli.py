@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Callable, NoReturn, Optional, TextIO
 
 from pydumpfile._version import VERSION
-from pydumpfile.dump import dump_vmcore
-from pydumpfile.errors import PydumpfileError, UsageError
+from pydumpfile.dump import Statistics, dump_vmcore
+from pydumpfile.errors import FaultError, PydumpfileError, UsageError
 from pydumpfile.filter.level import MAX_LEVEL, Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
@@ -41,7 +41,8 @@ exit status: 0 a complete dump, anything else not:
    1  wrong use, or stopped          4  the image is cut short      6  kernel not described
    3  not a memory image             5  not supported          7,8,9  memory cannot be read
   10  the dump cannot be written    11  a bug in pydumpfile        12  the image cannot be read
-A dump that could not be finished is kept, marked incomplete, and read as such by crash and drgn.
+A dump that could not be finished, or lacks pages that could not be read (7), is kept and marked
+incomplete; crash and drgn open it all the same.
 """
 
 
@@ -89,15 +90,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(arguments)
         messages = MessageLevel(options.message_level)
-        _run(options, messages)
+        statistics = _run(options, messages)
     except PydumpfileError as error:
         return _fail(error, messages)
     except KeyboardInterrupt:
         return _fail(_StoppedError(f"interrupted; {_IF_BEGUN}"), messages)
-    return 0
+    return FaultError.exit_code if statistics.lost else 0
 
 
-def _run(options: argparse.Namespace, messages: MessageLevel) -> None:
+def _run(options: argparse.Namespace, messages: MessageLevel) -> Statistics:
     with Vmcore.open(options.vmcore) as vmcore:
         if messages & MessageLevel.COMMON:
             _say(_headline(vmcore), sys.stdout)
@@ -117,6 +118,7 @@ def _run(options: argparse.Namespace, messages: MessageLevel) -> None:
     if messages & MessageLevel.COMMON:
         _say(summary(statistics), sys.stdout)
         _say(f"The dumpfile is saved to {statistics.path}.", sys.stdout)
+    return statistics
 
 
 def _headline(vmcore: Vmcore) -> str:

@@ -111,7 +111,7 @@ class _Job:
         try:
             self._judge(sink)
             self._copy(sink)
-            self._statistics.bytes_written = sink.finish()
+            self._statistics.bytes_written = sink.finish(complete=not self._statistics.lost)
         finally:
             sink.close()
         self._collect_warnings()
@@ -172,6 +172,11 @@ class _Job:
         tally, warnings = page_filter.tally, statistics.warnings
         if page_filter.handicap:
             warnings.append(f"no page was judged: {page_filter.handicap}")
+        if page_filter.undescribed_sections:
+            warnings.append(
+                f"{page_filter.undescribed_sections} sections of memory kept whole because their "
+                "mem_map cannot be found"
+            )
         if tally.unreadable:
             warnings.append(
                 f"{tally.unreadable} pages kept because their struct page is unreadable"
@@ -181,7 +186,10 @@ class _Job:
         if tally.broken_lists:
             warnings.append(f"{tally.broken_lists} free lists are broken: the rest of them is kept")
         if statistics.lost:
-            warnings.append(f"{statistics.lost} pages could not be read and are not in the dump")
+            warnings.append(
+                f"{statistics.lost} pages could not be read and are not in the dump, which stays "
+                "marked incomplete; all others are"
+            )
         if not self._vmcore.utsname_bytes:
             warnings.append("the kernel's name and version could not be read")
 

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -17,7 +17,8 @@ import pytest
 
 import pydumpfile
 from pydumpfile import cli
-from pydumpfile.errors import PydumpfileError
+from pydumpfile.errors import FaultError, PydumpfileError
+from pydumpfile.sources.elf import ElfSource
 from tests.builders import BuiltCore
 from tests.conftest import SMALL, Command, CoreMaker
 from tests.sinks.kdump_reader import Dump
@@ -180,6 +181,30 @@ def test_an_unknown_kernel_is_said_to_be_one(
     assert status == 0
     assert "an unknown kernel" in out and "crashed" not in out
     assert "VMCOREINFO" in err
+
+
+def test_pages_that_cannot_be_read_show_in_the_exit_code(
+    small: BuiltCore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readable = ElfSource.view
+    kept = [pfn for pfn in range(small.max_mapnr) if small.verdict(0)[pfn >> 3] >> (pfn & 7) & 1]
+    bad_paddr = kept[len(kept) // 2] << 12
+
+    def view(
+        source: ElfSource, paddr: int, size: int, wanted: Optional[Sequence[tuple[int, int]]] = None
+    ) -> memoryview:
+        if paddr <= bad_paddr < paddr + size:
+            raise FaultError(bad_paddr, "physical")
+        return readable(source, paddr, size, wanted)
+
+    monkeypatch.setattr(ElfSource, "view", view)
+    status, out, err = run(capsys, "-d", 0, small.path, tmp_path / "dump")
+    assert status == FaultError.exit_code
+    assert "1 pages could not be read" in err
+    assert "saved to" in out
 
 
 def test_force(small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

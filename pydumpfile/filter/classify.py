@@ -23,7 +23,7 @@ from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Range, align_down, align_up
 
 WINDOW_PFNS = 8 << 20
-"""Pfns of one window: 1 MiB of bitmap, 32 GiB of memory."""
+"""Pfns of one window at most: 1 MiB of bitmap, 32 GiB of memory."""
 _BLOCK_PFNS = 32 << 10
 """Struct pages read at once: 2 MiB of them, one x86_64 section."""
 _GROUP_PFNS = 512
@@ -77,6 +77,9 @@ class PageFilter:
         self.max_pfn = self.exists.end
         self.scans = False
         """Whether struct pages are looked at."""
+        self.undescribed_sections = 0
+        """Sections of memory kept whole because their mem_map cannot be found."""
+        self._scanned_pfn = -1
         self.handicap = ""
         """Why nothing is known of any page, where the level does without."""
         self.candidates = vmcore.source.data.pages(vmcore.page_shift)
@@ -92,6 +95,7 @@ class PageFilter:
     def _prepare(self, vmcore: Vmcore, facts: Facts) -> None:
         self._memory = vmcore.memory
         self._mem_map = vmcore.mem_map
+        self.undescribed_sections = self._mem_map.bad_sections
         # Memory past the last struct page was none to the kernel (mem=), only to the firmware.
         self.max_pfn = min(self.max_pfn, self._mem_map.end_pfn)
         self.exists = self.exists.clipped(0, self.max_pfn)
@@ -103,13 +107,20 @@ class PageFilter:
         self.scans = needs_scan(facts, self.level)
 
     def window_bounds(self) -> Iterator[Range]:
-        """The windows in which there is memory at all, aligned to ``WINDOW_PFNS``, ascending."""
-        next_pfn = 0
+        """The windows, ascending: none crosses a multiple of ``WINDOW_PFNS``."""
+        window: Optional[Range] = None
         for start_pfn, end_pfn in self.exists:
-            first_pfn = max(next_pfn, align_down(start_pfn, WINDOW_PFNS))
-            for next_pfn in range(first_pfn, end_pfn, WINDOW_PFNS):
-                yield next_pfn, align_up(min(next_pfn + WINDOW_PFNS, self.max_pfn), 8)
-            next_pfn = align_up(end_pfn, WINDOW_PFNS)
+            while start_pfn < end_pfn:
+                stop_pfn = min(end_pfn, align_down(start_pfn, WINDOW_PFNS) + WINDOW_PFNS)
+                if window and window[0] // WINDOW_PFNS == start_pfn // WINDOW_PFNS:
+                    window = window[0], align_up(stop_pfn, 8)
+                else:
+                    if window:
+                        yield window
+                    window = align_down(start_pfn, 8), align_up(stop_pfn, 8)
+                start_pfn = stop_pfn
+        if window:
+            yield window
 
     def windows(self) -> Iterator[Bitmap]:
         """The 2nd bitmap, window by window; counts in :attr:`tally` as it goes, so go once."""
@@ -132,7 +143,8 @@ class PageFilter:
 
     def _scan(self, piece: MemMapPiece, window: Bitmap) -> None:
         """Judge the pages of ``piece`` that lie in the window and of which the file has bytes."""
-        if piece.first_pfn >= window.first_pfn:
+        if piece.first_pfn != self._scanned_pfn:
+            self._scanned_pfn = piece.first_pfn
             self.tally.resume_pfn = 0
         start = max(piece.first_pfn, window.first_pfn)
         end = min(piece.end_pfn, window.end_pfn)

@@ -62,7 +62,7 @@ class FreeLists:
         for pgdat_vaddr in self._nodes:
             try:
                 heads = list(self._heads(pgdat_vaddr))
-            except _BrokenList:
+            except (_BrokenList, FaultError):
                 broken += 1
                 continue
             for order, head_vaddr in heads:

@@ -279,6 +279,9 @@ def _compound(facts: Facts) -> tuple[int, int, int, PageTest]:
         # Adjacent bytes since Linux 4.16; before, wider fields of which 16 bits are used.
         wide = order_off is not None and dtor_off is not None and abs(order_off - dtor_off) > 1
         size = 2 if wide else 1
+        order_off, dtor_off = (
+            _member(facts, name, size) for name in ("compound_order", "compound_dtor")
+        )
         return *_order(order_off, size), _dtor(dtor_off, size, dtor_id)
     return _compound_before_4_4(facts)
 

@@ -19,7 +19,8 @@ from pydumpfile.memory.space import AddressSpace
 
 _SECTION_PRESENT = 1 << 0
 _SECTION_ONLINE = 1 << 2  # Linux 4.13 (2d070eab2e82); before, always clear
-_SECTION_ZONE_DEVICE = 1 << 4  # Linux 5.12 (1f90a3477df3): device memory, which is never online
+_SECTION_EARLY = 1 << 3  # there since boot: Linux 5.3 (326e1b8f83a4)
+_SECTION_ZONE_DEVICE = 1 << 4  # shared with device memory: Linux 5.12 (1f90a3477df3)
 # section_mem_map carries flags in its low bits: present, has-mem-map, online (4.13), early (5.3),
 # taint-zone-device (5.12), vmemmap-preinit (6.15). The kernel leaves at least SECTION_MAP_LAST_BIT
 # = 6 bits free, and mem_map itself is aligned to 64 bytes or more.
@@ -56,9 +57,14 @@ class MemMap:
         self.model = model
         self._offline = offline
         self.bad_sections = bad_sections
-        """Present sections whose mem_map is no kernel address: their pages are not described."""
+        """Sections that are or may be there, but whose mem_map cannot be found."""
         self.end_pfn = len(vaddrs) * pages_per_piece
-        """One past the last pfn that has a struct page."""
+        """One past the last pfn that has a struct page, or should."""
+
+    @property
+    def describes_pages(self) -> bool:
+        """Whether there is any struct page at all."""
+        return any(self._vaddrs)
 
     def within(self, first_pfn: int, end_pfn: int) -> Iterator[MemMapPiece]:
         """The pieces that have a pfn in ``[first_pfn, end_pfn)``, whole, in pfn order."""
@@ -72,16 +78,25 @@ class MemMap:
 
 
 def find_mem_map(
-    facts: Facts, space: AddressSpace, max_pfn: int, page_shift: int, levels: int
+    facts: Facts,
+    space: AddressSpace,
+    max_pfn: int,
+    page_shift: int,
+    levels: int,
+    only_system_ram: bool,
 ) -> MemMap:
     """Locate the struct pages of all pfns below ``max_pfn``.
+
+    :param only_system_ram: no memory of devices is among those pfns. Such memory is not online
+        either, so that otherwise only memory there since boot is known to be offline.
 
     :raises MissingFactError: the description names no memory model, or not where it starts.
     :raises FaultError: the tables that lead to mem_map cannot be read.
     """
     struct_page_size = facts.size("page")
     if facts.find_symbol("mem_section") is not None:
-        return _Sparse(facts, space, max_pfn, page_shift, levels).find(struct_page_size)
+        sparse = _Sparse(facts, space, max_pfn, page_shift, levels, only_system_ram)
+        return sparse.find(struct_page_size)
     mem_map = facts.find_symbol("mem_map")
     if mem_map is None:
         raise MissingFactError(
@@ -95,9 +110,16 @@ class _Sparse:
     """The walk from ``mem_section`` to every section's mem_map."""
 
     def __init__(
-        self, facts: Facts, space: AddressSpace, max_pfn: int, page_shift: int, levels: int
+        self,
+        facts: Facts,
+        space: AddressSpace,
+        max_pfn: int,
+        page_shift: int,
+        levels: int,
+        only_system_ram: bool,
     ) -> None:
         self._space = space
+        self._only_system_ram = only_system_ram
         section_bits = facts.within("NUMBER(SECTION_SIZE_BITS)", 20, 40) or _SECTION_SIZE_BITS
         physmem_bits = (
             facts.within("NUMBER(MAX_PHYSMEM_BITS)", section_bits, 64) or _MAX_PHYSMEM_BITS[levels]
@@ -122,11 +144,11 @@ class _Sparse:
         (83e3c48729d9).
         """
         mem_map = self._decode(self._table_vaddr, struct_page_size)
-        if not mem_map.end_pfn and self._extreme:
+        if not mem_map.describes_pages and self._extreme:
             pointed_to = self._space.read_u64(self._table_vaddr)
             if self._space.is_kernel(pointed_to):
                 mem_map = self._decode(pointed_to, struct_page_size)
-        if not mem_map.end_pfn:
+        if not mem_map.describes_pages:
             raise FaultError(
                 self._table_vaddr, "virtual", "should hold mem_section, but no section there has a "
                 "mem_map; the core's page tables or VMCOREINFO do not fit its memory",
@@ -136,41 +158,50 @@ class _Sparse:
     def _decode(self, table_vaddr: int, struct_page_size: int) -> MemMap:
         vaddrs = array("Q")
         bad = 0
-        online = False
-        not_online: set[int] = set()
+        offline: set[int] = set()
+        marks_online = False
         for section, word in self._section_words(table_vaddr):
-            if not word & _SECTION_PRESENT:
+            if word is not None and not word & _SECTION_PRESENT:
                 continue
-            online |= bool(word & _SECTION_ONLINE)
-            first_pfn = section * self._pages_per_section
-            vaddr = (word & ~_SECTION_FLAGS) + first_pfn * struct_page_size & (1 << 64) - 1
-            if self._space.is_kernel(vaddr):
-                vaddrs.extend(repeat(0, section - len(vaddrs)))
-                vaddrs.append(vaddr)
-                if not word & (_SECTION_ONLINE | _SECTION_ZONE_DEVICE):
-                    not_online.add(section)
-            else:
+            vaddrs.extend(repeat(0, section - len(vaddrs)))
+            vaddr = self._mem_map_vaddr(section, word, struct_page_size)
+            if word is None or not self._space.is_kernel(vaddr):
+                vaddrs.append(0)
                 bad += 1
+                continue
+            vaddrs.append(vaddr)
+            marks_online |= bool(word & _SECTION_ONLINE)
+            if not word & (_SECTION_ONLINE | _SECTION_ZONE_DEVICE) and (
+                self._only_system_ram or word & _SECTION_EARLY
+            ):
+                offline.add(section)
         # A kernel without a single section online is one that does not mark them.
-        offline = frozenset(not_online if online else ())
-        model = "SPARSEMEM_EXTREME" if self._extreme else "SPARSEMEM"
-        return MemMap(vaddrs, self._pages_per_section, struct_page_size, model, bad, offline)
+        return MemMap(
+            vaddrs, self._pages_per_section, struct_page_size,
+            "SPARSEMEM_EXTREME" if self._extreme else "SPARSEMEM",
+            bad, frozenset(offline if marks_online else ()),
+        )  # fmt: skip
 
-    def _section_words(self, table_vaddr: int) -> Iterator[tuple[int, int]]:
-        """Section number and ``section_mem_map`` of every section that may exist."""
+    def _mem_map_vaddr(self, section: int, word: Optional[int], struct_page_size: int) -> int:
+        """What a section's word says, which is the address pfn 0's struct page would have."""
+        first_pfn = section * self._pages_per_section
+        return ((word or 0) & ~_SECTION_FLAGS) + first_pfn * struct_page_size & (1 << 64) - 1
+
+    def _section_words(self, table_vaddr: int) -> Iterator[tuple[int, Optional[int]]]:
+        """Number and ``section_mem_map`` of every section there may be; None: it cannot be read."""
         for first in range(0, self._n_sections, self._per_root):
             n = min(self._per_root, self._n_sections - first)
-            records_vaddr: Optional[int] = table_vaddr + first * self._record_size
-            if self._extreme:
-                records_vaddr = self._root(table_vaddr, first // self._per_root)
-            if records_vaddr is None:
+            records_vaddr = table_vaddr + first * self._record_size
+            try:
+                if self._extreme:
+                    root_vaddr = table_vaddr + first // self._per_root * _U64.size
+                    records_vaddr = self._space.read_u64(root_vaddr)
+                    if records_vaddr == 0:
+                        continue
+                records = self._space.read(records_vaddr, n * self._record_size)
+            except FaultError:
+                yield from ((first + i, None) for i in range(n))
                 continue
-            records = self._space.read(records_vaddr, n * self._record_size)
             for i in range(n):
                 (word,) = _U64.unpack_from(records, i * self._record_size + self._word_off)
                 yield first + i, word
-
-    def _root(self, table_vaddr: int, index: int) -> Optional[int]:
-        """Where root ``index``'s records are; None for a hole, or if the word is no pointer."""
-        pointer = self._space.read_u64(table_vaddr + index * _U64.size)
-        return pointer if pointer and self._space.is_kernel(pointer) else None

@@ -123,7 +123,9 @@ class Vmcore:
         """Where the struct pages are; raises as :func:`pydumpfile.kernel.memmap.find_mem_map`."""
         facts = self.need_facts()
         max_pfn = self.source.exists.pages(self.page_shift).end
-        return find_mem_map(facts, self.memory, max_pfn, self.page_shift, self.levels)
+        return find_mem_map(
+            facts, self.memory, max_pfn, self.page_shift, self.levels, self.source.only_system_ram
+        )
 
     @cached_property
     def utsname_bytes(self) -> Optional[bytes]:

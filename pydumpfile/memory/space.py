@@ -10,6 +10,7 @@ from pydumpfile.memory.x86_64 import PageTables
 from pydumpfile.sources.base import Source
 
 _U64 = Struct("<Q")
+_PAGE_SIZE = 4096
 
 
 class AddressSpace:
@@ -48,25 +49,23 @@ class AddressSpace:
     def salvage(self, vaddr: int, size: int, unit: int) -> tuple[bytearray, list[int]]:
         """What can be read of ``[vaddr, vaddr + size)`` in ``unit``-sized records.
 
-        For when :meth:`view` fails. A record that cannot be read whole is zeros.
+        For when :meth:`view` fails. Memory is there or not by pages; a record of which any page
+        cannot be read is zeros.
 
         :return: the bytes, and the indices of the records that could not be read.
         """
         records = bytearray(size)
-        lost: list[int] = []
-        suspects = [(0, size // unit)]
-        while suspects:
-            first, end = suspects.pop()
+        lost: set[int] = set()
+        at = vaddr
+        while at < vaddr + size:
+            end = min(vaddr + size, at - at % _PAGE_SIZE + _PAGE_SIZE)
             try:
-                view = self.view(vaddr + first * unit, (end - first) * unit)
+                records[at - vaddr : end - vaddr] = self.view(at, end - at)
             except FaultError:
-                if end - first == 1:
-                    lost.append(first)
-                else:
-                    middle = (first + end) // 2
-                    suspects += [(first, middle), (middle, end)]
-            else:
-                records[first * unit : end * unit] = view
+                lost.update(range((at - vaddr) // unit, -(-(end - vaddr) // unit)))
+            at = end
+        for i in lost:
+            records[i * unit : (i + 1) * unit] = bytes(unit)
         return records, sorted(lost)
 
     def is_kernel(self, vaddr: int) -> bool:

@@ -152,16 +152,17 @@ class KdumpSink:
         byte = self._output.read_at(off, 1)[0]
         self._output.write_at(off, bytes((byte & ~(1 << pfn % 8),)))
 
-    def finish(self) -> int:
-        """Write what is left, wait for the disk, and only then mark the dump complete.
+    def finish(self, complete: bool) -> int:
+        """Write what is left, wait for the disk, and only then mark the dump complete, if it is.
 
         :return: the size of the dump in bytes.
         """
         size = self.next_data_off
         self._flush()
         self._output.sync()
-        self._write_header(0)
-        self._output.sync()
+        if complete:
+            self._write_header(0)
+            self._output.sync()
         return size
 
     def close(self) -> None:

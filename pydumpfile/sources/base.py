@@ -28,6 +28,8 @@ class Source(abc.ABC):
     """Physical byte addresses that the machine had as memory."""
     data: Ranges
     """Those of them for which the file holds bytes; a subset of ``exists``."""
+    only_system_ram: bool
+    """No memory of devices is among it: kexec lists what the kernel itself calls System RAM."""
     phys_base_hint: Optional[int]
     """phys_base as the file's own layout suggests it, if it does."""
     notes_size: int

@@ -31,6 +31,8 @@ _START_KERNEL_MAP = 0xFFFFFFFF80000000
 _MAX_NOTES_SIZE = 64 << 20
 _NOTES_PIECE_SIZE = 1 << 20
 _MAX_SEGMENTS = 1 << 20
+_MOST_WITHOUT_BYTES = 1 << 46
+"""64 TiB: a filtered core may have few of its bytes left."""
 _PAGE_SIZE = 4096
 
 
@@ -62,6 +64,7 @@ class ElfSource(Source):
         self._runs = file_runs(loads)
         self._run_starts = [run.start for run in self._runs]
         self.data = Ranges((run.start, run.end) for run in self._runs)
+        self._check_proportion(header)
         self.phys_base_hint = next(
             (s.p_paddr - (s.p_vaddr - _START_KERNEL_MAP)
              for s in loads if s.p_vaddr >= _START_KERNEL_MAP), None)  # fmt: skip
@@ -179,6 +182,15 @@ class ElfSource(Source):
                     "the core was not copied whole",
                 )  # fmt: skip
 
+    def _check_proportion(self, header: elf.Ehdr) -> None:
+        """Refuse memory without bytes beyond all measure: its bitmap alone would fill disks."""
+        if self.exists.total > max(_MOST_WITHOUT_BYTES, 1024 * self.data.total):
+            raise FormatError(
+                self.path, header.e_phoff, "program headers that describe a machine's memory",
+                f"{self.exists.total:#x} bytes of memory, of which {self.data.total:#x} are there",
+                "they are damaged",
+            )  # fmt: skip
+
     def _parse_notes(self) -> None:
         """Find VMCOREINFO and count CPUs."""
         self.notes_size = sum(note.p_filesz for note in self._notes)
@@ -190,6 +202,7 @@ class ElfSource(Source):
         self.vmcoreinfo = None
         self.vmcoreinfo_off = 0
         self.nr_cpus = 0
+        self.only_system_ram = True
         before = 0
         for segment in self._notes:
             blob = self._pread(segment.p_offset, segment.p_filesz, "notes")
@@ -202,6 +215,8 @@ class ElfSource(Source):
                 elif note.name == b"VMCOREINFO" and self.vmcoreinfo is None:
                     self.vmcoreinfo = blob[note.desc_off : note.desc_off + note.desc_size]
                     self.vmcoreinfo_off = before + note.desc_off
+                elif note.name == b"QEMU":  # which dumps all of a guest's memory, of any kind
+                    self.only_system_ram = False
                 elif note.name in (b"Xen", b"VMCOREINFO_XEN"):
                     raise UnsupportedError(f"{self.path}: a core of a Xen machine")
             before += segment.p_filesz

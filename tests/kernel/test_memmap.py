@@ -11,6 +11,8 @@ import pytest
 
 import pydumpfile
 from pydumpfile.errors import FaultError, FormatError, MissingFactError
+from pydumpfile.filter.classify import PageFilter
+from pydumpfile.filter.level import Level
 from pydumpfile.kernel.memmap import MemMap
 from tests.builders import BuiltCore, CoreSpec, build_core
 from tests.conftest import MIB, CoreMaker, Describer, copy_sparse
@@ -96,12 +98,59 @@ def test_a_section_whose_mem_map_is_no_kernel_address(tmp_path: Path) -> None:
         assert vmcore.mem_map.bad_sections == 1
 
 
-@pytest.mark.parametrize(("flags", "online"), [(0x0B, False), (0x0F, True), (0x1B, True)])
+@pytest.mark.parametrize(
+    ("flags", "online"), [(0x03, False), (0x0B, False), (0x0F, True), (0x1B, True)]
+)
 def test_sections_given_up_by_the_kernel(tmp_path: Path, flags: int, online: bool) -> None:
-    """Present but not online; device memory (0x10) is never online and is no memory given up."""
+    """Present but not online; not where device memory has a part of the section (0x10)."""
     built = _with_section_word(tmp_path, 1, None, flags)
     with pydumpfile.open(built.path) as vmcore:
         assert [piece.online for piece in vmcore.mem_map] == [True, online, True]
+
+
+@pytest.mark.parametrize(("flags", "online"), [(0x03, True), (0x0B, False)])
+def test_memory_of_devices_is_not_taken_for_given_up(
+    tmp_path: Path, flags: int, online: bool
+) -> None:
+    """QEMU dumps that too, and it is not online either; only what is there since boot (0x08) is."""
+    built = _with_section_word(tmp_path, 1, None, flags)
+    with pydumpfile.open(built.path) as vmcore:
+        vmcore.source.only_system_ram = False
+        assert [piece.online for piece in vmcore.mem_map] == [True, online, True]
+
+
+@pytest.mark.parametrize("section", [1, 2])
+def test_pages_of_a_section_without_mem_map_are_kept(tmp_path: Path, section: int) -> None:
+    """Wherever it is: the last section must not shorten the machine."""
+    built = _with_section_word(tmp_path, section, 0x1000 | 0x0F)
+    statistics = pydumpfile.dump(built.path, tmp_path / "dump", 31)
+    whole = pydumpfile.dump(build_core(tmp_path / "whole", BASE).path, tmp_path / "other", 0)
+    assert statistics.existing == whole.existing
+    assert any("1 sections of memory kept whole" in warning for warning in statistics.warnings)
+    with pydumpfile.open(built.path) as vmcore:
+        windows = list(PageFilter(vmcore, Level(31)).windows())
+    first_pfn, end_pfn = section * SECTION_PFNS, (section + 1) * SECTION_PFNS
+    existing = [
+        pfn
+        for pfn in range(first_pfn, min(end_pfn, built.max_mapnr))
+        if built.exists[pfn >> 3] >> (pfn & 7) & 1
+    ]
+    assert existing
+    assert all(any(pfn in window for window in windows) for pfn in existing)
+
+
+def test_a_root_that_leads_nowhere_costs_its_sections_only(tmp_path: Path) -> None:
+    spec = CoreSpec(memory=((MIB, 40 * MIB), (40 << 30, 4 * MIB)), filled=0.01)
+    built = build_core(tmp_path / "core", spec)
+    root = int(str(built.keys["SYMBOL(mem_section)"]), 16) - built.page_offset
+    n_in_root = 4096 // int(built.keys["SIZE(mem_section)"])
+    last_root = (40 << 30) // (SECTION_PFNS * 4096) // n_in_root
+    assert last_root > 0
+    poke(built.path, root + 8 * last_root, (0xFFFF999900000000).to_bytes(8, "little"))
+    with pydumpfile.open(built.path) as vmcore:
+        assert [piece.first_pfn for piece in vmcore.mem_map] == [0]
+        assert vmcore.mem_map.bad_sections > 0
+        assert vmcore.mem_map.end_pfn >= built.max_mapnr
 
 
 def _with_section_word(

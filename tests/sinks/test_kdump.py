@@ -64,7 +64,7 @@ def write_a_dump(output: OutputFile, n_pages: int) -> list[bytes]:
             b"".join(batch),
         )
         pages += batch
-    size = sink.finish()
+    size = sink.finish(complete=True)
     sink.close()
     assert size == Path(output.path).stat().st_size
     return pages
@@ -118,7 +118,7 @@ def test_without_notes_the_sub_header_points_nowhere(tmp_path: Path) -> None:
     sink = KdumpSink(OutputFile(str(path), False, "/nonexistent"), subject, 0)
     sink.write_notes([])
     sink.start_pages(0, share_zero=False)
-    sink.finish()
+    sink.finish(complete=True)
     sink.close()
     dump = Dump(path)
     assert (dump.offset_note, dump.size_note, dump.offset_vmcoreinfo) == (0, 0, 0)

@@ -386,6 +386,15 @@ class TestHeaders:
             open_source(str(write_core(tmp_path / "core", segments)))
         assert caught.value.path == str(tmp_path / "core")
 
+    def test_memory_beyond_measure_without_bytes(self, tmp_path: Path) -> None:
+        """Its bitmap would fill the disk; what a filtered core can have left is let in."""
+        absurd = Segment(data=bytes(4096), paddr=0x1000, memsz=1 << 51)
+        with pytest.raises(FormatError, match="describe a machine"):
+            open_source(str(write_core(tmp_path / "absurd", [absurd])))
+        large = Segment(data=bytes(4096), paddr=0x1000, memsz=1 << 45)
+        with opened(write_core(tmp_path / "large", [large])) as source:
+            assert source.exists.total == 1 << 45
+
     def test_physical_address_0_at_file_offset_0(self, tmp_path: Path) -> None:
         """Offset 0 is a place like any other."""
         path = write_core(tmp_path / "core", [Segment(b"", 0, 64, offset=0, filesz=64)])
