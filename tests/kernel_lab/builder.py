@@ -28,6 +28,8 @@ CONFIG = HERE / "lab.config"
 MODULE = HERE / "module"
 # What the series adds or changes that is compiled.
 TOUCHED_OBJECTS = ("fs/proc/vmcore.o", "fs/proc/oldmem_ranges.o", "arch/x86/mm/oldmem.o")
+# Programs make calls, by the Debian package that has them; packages.txt lists all of them.
+_TOOLS = ("make", "flex", "bison", "bc", "perl")
 _NICENESS = 5
 
 
@@ -149,6 +151,7 @@ def _build(source: KernelSource, patches: Sequence[Path], image: Image) -> None:
 
 def _configure(source: KernelSource) -> None:
     """Make .config from lab.config; LabError if the kernel has no such option."""
+    _require_tools()
     source.build.mkdir(exist_ok=True)
     stamp = source.build / "lab.config"
     if stamp.exists() and stamp.read_bytes() == CONFIG.read_bytes():
@@ -160,6 +163,13 @@ def _configure(source: KernelSource) -> None:
     if missing:
         raise LabError(f"{source.directory.name} does not take {', '.join(missing)}")
     shutil.copy(CONFIG, stamp)
+
+
+def _require_tools() -> None:
+    for tool in _TOOLS:
+        require_program(tool)
+    if not Path("/usr/include/libelf.h").exists():
+        raise LabError("libelf.h is missing: apt-get install libelf-dev")
 
 
 def _make(source: KernelSource, *arguments: str, where: Path | None = None) -> str:

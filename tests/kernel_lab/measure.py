@@ -40,6 +40,11 @@ class Table:
     user_copy: float
     spread: float  # largest (max - min) / median of any cell
 
+    @property
+    def ceiling(self) -> float:
+        """The fastest plain copy: 6.12's memcpy() has no rep movsq, its copy to user space has."""
+        return max(self.kernel_copy, self.user_copy)
+
     def gate_errors(self) -> list[str]:
         """Which gates are missed."""
         errors = [
@@ -48,9 +53,9 @@ class Table:
             if self.ratio(kib) < gate
         ]
         errors += [
-            f"{kib} KiB: {rate / self.kernel_copy:.3f} of the ceiling, wanted {CEILING_GATE}"
+            f"{kib} KiB: {rate / self.ceiling:.3f} of the ceiling, wanted {CEILING_GATE}"
             for kib, rate in self.direct.items()
-            if kib >= CEILING_FROM_KIB and rate < CEILING_GATE * self.kernel_copy
+            if kib >= CEILING_FROM_KIB and rate < CEILING_GATE * self.ceiling
         ]
         return errors
 
@@ -65,7 +70,7 @@ class Table:
             ["ioremap", *(f"{rate:.0f}" for rate in self.ioremap.values())],
             ["direct", *(f"{rate:.0f}" for rate in self.direct.values())],
             ["ratio", *(f"{self.ratio(kib):.1f}" for kib in self.ioremap)],
-            ["of ceiling", *(f"{rate / self.kernel_copy:.2f}" for rate in self.direct.values())],
+            ["of ceiling", *(f"{rate / self.ceiling:.2f}" for rate in self.direct.values())],
         ]
         lines = [head, ["---"] * len(head), *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)

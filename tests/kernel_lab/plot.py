@@ -32,7 +32,7 @@ def plot(paths: Sequence[Path], output: Path) -> None:
 
 def _panel(table: Table, left: int) -> list[str]:
     blocks = list(table.ioremap)
-    top_rate = _round_up(max(*table.direct.values(), table.kernel_copy))
+    top_rate = _round_up(max(*table.direct.values(), table.ceiling))
     unit = "bytes per 1000 instructions" if table.icount else "MB/s under emulation"
 
     def x(i: int) -> float:
@@ -60,7 +60,7 @@ def _panel(table: Table, left: int) -> list[str]:
             f'<polyline points="{points}" fill="none" stroke="{_COLOURS[label]}" '
             'stroke-width="2.5"/>'
         )
-    ceiling = y(table.kernel_copy)
+    ceiling = y(table.ceiling)
     parts.append(_line(left, ceiling, left + _WIDTH, ceiling, _COLOURS["ceiling"], "6 4"))
     for i, (label, colour) in enumerate(_COLOURS.items()):
         at = left + i * 110

@@ -105,7 +105,7 @@ def table(direct: float) -> Table:
         True,
         dict.fromkeys(BLOCKS_KIB, 800.0),
         dict.fromkeys(BLOCKS_KIB, direct),
-        kernel_copy=8000.0,
+        kernel_copy=4000.0,
         user_copy=8000.0,
         spread=0.0,
     )

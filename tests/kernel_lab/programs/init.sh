@@ -110,16 +110,17 @@ split_demo() {
 	section split-paddr echo "$paddr"
 }
 
-# Open /proc/vmcore with the switch on, failing the Nth allocation.  What the allocations before it
-# were for stays, so that 2 again and again fails each of them once.
+# Open /proc/vmcore with the switch on, granting N pages and failing all allocations after them.
+# What the pages were for stays, so that 1 again and again fails at each step once.
 failing_opens() {	# N...
-	for control in ignore-gfp-wait:N ignore-gfp-highmem:N min-order:0 verbose:0; do
+	for control in probability:100 interval:1 times:-1 task-filter:Y ignore-gfp-wait:N \
+		ignore-gfp-highmem:N min-order:0 verbose:1; do
 		echo "${control#*:}" >/sys/kernel/debug/fail_page_alloc/"${control%:*}" ||
 			fail "no fault injection"
 	done
-	for nth in "$@"; do
-		vmtool failopen "$nth"
-		section hash-failed-once vmtool hash read 65536
+	for pages in "$@"; do
+		echo "$pages" >/sys/kernel/debug/fail_page_alloc/space
+		section hash-failed vmtool hash-failing 65536
 	done
 }
 

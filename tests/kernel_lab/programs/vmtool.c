@@ -6,7 +6,7 @@
  *	vmtool hash read BLOCK		SHA-256 of /proc/vmcore, read with blocks of BLOCK bytes
  *	vmtool hash mmap WINDOW		the same, through mmap windows of WINDOW bytes
  *	vmtool copy MIB			how fast user space can copy memory
- *	vmtool failopen N		open /proc/vmcore, failing the Nth allocation meanwhile
+ *	vmtool hash-failing BLOCK	as hash read, but opened subject to fault injection
  *
  * The hash is over the file's size and, for each page that is not all zero, its offset and content.
  * It says as much about the file as a hash over all bytes does, and an emulator gets done with it.
@@ -112,16 +112,24 @@ static void hash_by_mmap(struct sha256 *hash, int file, size_t window, uint64_t 
 	}
 }
 
-static void hash_vmcore(const char *how, size_t block)
+static int open_vmcore(void)
 {
 	int file = open("/proc/vmcore", O_RDONLY);
+
+	if (file < 0)
+		fail("/proc/vmcore");
+	return file;
+}
+
+static void hash_vmcore(int file, const char *how, size_t block)
+{
 	struct sha256 hash;
 	struct stat status;
 	uint64_t size;
 	char digest[65];
 
-	if (file < 0 || fstat(file, &status))
-		fail("/proc/vmcore");
+	if (fstat(file, &status))
+		fail("stat of /proc/vmcore");
 	size = status.st_size;
 	sha256_begin(&hash);
 	if (!strcmp(how, "mmap"))
@@ -180,32 +188,37 @@ static void copy(unsigned int mib)
 	printf("LAB-USER-COPY %u MiB %llu ns\n", mib, (unsigned long long)(now_ns() - begin));
 }
 
-static void fail_open(const char *nth)
+/* Which allocations fail is set up in fail_page_alloc; whose, here. */
+static void make_me_fail(const char *value)
 {
-	int control = open("/proc/thread-self/fail-nth", O_RDWR), file;
-	char left[32] = "";
+	int control = open("/proc/self/make-it-fail", O_WRONLY);
 
-	if (control < 0 || write(control, nth, strlen(nth)) < 0)
-		fail("/proc/thread-self/fail-nth");
-	file = open("/proc/vmcore", O_RDONLY);
-	if (pread(control, left, sizeof(left) - 1, 0) < 0 || pwrite(control, "0", 1, 0) < 0)
-		fail("/proc/thread-self/fail-nth");
-	/* What is left of N is 0 if the failure happened. */
-	printf("LAB-OPENED %s %s %s\n", nth, file < 0 ? "refused" : "opened",
-	       atoi(left) ? "missed" : "injected");
+	if (control < 0 || write(control, value, strlen(value)) < 0)
+		fail("/proc/self/make-it-fail");
+	close(control);
+}
+
+static int open_failing(void)
+{
+	int file;
+
+	make_me_fail("1");
+	file = open_vmcore();
+	make_me_fail("0");
+	return file;
 }
 
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 4 && !strcmp(argv[1], "hash"))
-		hash_vmcore(argv[2], strtoul(argv[3], NULL, 0));
+		hash_vmcore(open_vmcore(), argv[2], strtoul(argv[3], NULL, 0));
 	else if (argc == 3 && !strcmp(argv[1], "fill"))
 		fill(atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "copy"))
 		copy(atoi(argv[2]));
-	else if (argc == 3 && !strcmp(argv[1], "failopen"))
-		fail_open(argv[2]);
+	else if (argc == 3 && !strcmp(argv[1], "hash-failing"))
+		hash_vmcore(open_failing(), "read", strtoul(argv[2], NULL, 0));
 	else
 		fail("usage");
 	return 0;
