@@ -165,7 +165,6 @@ struct pydump_batch {
 	uint64_t data_off;		/* file offset of the first byte written to out */
 	uint64_t zero_off;		/* file offset of the shared zero page */
 	uint32_t codec_flag;		/* descriptor flag of a compressed page */
-	uint32_t reserved;
 };
 
 /*

@@ -58,6 +58,7 @@ def dump(
     progress: Optional[Progress] = None,
     *,
     overwrite: bool = False,
+    n_threads: int = 1,
 ) -> Statistics:
     """Write a kdump-compressed dump of ``source`` to the file ``target``.
 
@@ -67,15 +68,17 @@ def dump(
     :param progress: called with the name of the step, pages done and pages in all, ten times a
         second at most.
     :param overwrite: replace ``target`` if it exists; otherwise that is an OutputError.
+    :param n_threads: threads that read and compress; the dump is the same for any number. Each
+        costs about 10 MiB.
     :return: what became of the pages.
     :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
         to be good, and says that it is incomplete until it is not.
     """
     if isinstance(source, Vmcore):
         return dump_vmcore(
-            source, os.fspath(target), Level.of(level), compression, overwrite, progress
+            source, os.fspath(target), Level.of(level), compression, overwrite, progress, n_threads
         )
     with open(source) as vmcore:
         return dump_vmcore(
-            vmcore, os.fspath(target), Level.of(level), compression, overwrite, progress
+            vmcore, os.fspath(target), Level.of(level), compression, overwrite, progress, n_threads
         )

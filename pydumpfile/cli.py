@@ -46,7 +46,7 @@ incomplete; crash and drgn open it all the same.
 """
 
 
-_IF_BEGUN = "the dump, if begun, is marked incomplete"
+_IF_BEGUN = "a dump that was begun and not finished is marked incomplete"
 
 
 class MessageLevel(IntFlag):
@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace, messages: MessageLevel) -> Statistics:
         try:
             statistics = dump_vmcore(
                 vmcore, options.dumpfile, Level.of(options.level), options.compression,
-                options.force, progress,
+                options.force, progress, max(1, options.num_threads),
             )  # fmt: skip
         finally:
             if progress:
@@ -211,7 +211,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pydumpfile",
-        usage="pydumpfile [-c|-z] [-d LEVEL] [-f] [--message-level N] VMCORE DUMPFILE",
+        usage="pydumpfile [-c|-z] [-d LEVEL] [options] VMCORE DUMPFILE",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -226,6 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     option("-d", dest="level", metavar="LEVEL", type=_number("dump level", MAX_LEVEL), default=0,
            help="leave out pages by level, 0 to 31 (default: 0, none)")  # fmt: skip
     option("-f", dest="force", action="store_true", help="overwrite DUMPFILE if it exists")
+    option("--num-threads", metavar="N", default=1, type=_number("number of threads", 64),
+           help="threads that read and compress (default: 1)")  # fmt: skip
     option("--message-level", metavar="N", default=7, type=_number("message level", 31),
            help="what to say, 0 to 31 (default: 7)")  # fmt: skip
     option("-v", "--version", action="version", version=f"pydumpfile {VERSION}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from pydumpfile.bitmap import Bitmap
+from pydumpfile.errors import UsageError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.formats.kdump import UTSNAME_SIZE
@@ -81,6 +82,8 @@ class _Job:
         self, vmcore: Vmcore, target: str, level: Level, compression: str, n_threads: int,
         progress: Optional[Progress],
     ) -> None:  # fmt: skip
+        if n_threads < 1:
+            raise UsageError(f"{n_threads} threads cannot do anything; at least one is needed")
         self._vmcore = vmcore
         self._target = target
         self._progress = _Throttled(progress)
@@ -136,6 +139,7 @@ class _Job:
         """Write notes and both bitmaps."""
         started = time.monotonic()
         statistics, page_filter = self._statistics, self._filter
+        sink.write_headers()
         sink.write_notes(self._vmcore.source.iter_notes())
         for bounds in page_filter.window_bounds():
             existing = Bitmap(*bounds)

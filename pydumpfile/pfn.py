@@ -79,16 +79,6 @@ class Ranges:
         """The part of the set inside ``[start, end)``, as a set."""
         return Ranges(self.within(start, end))
 
-    def __sub__(self, other: Ranges) -> Ranges:
-        """The integers of this set that are not in ``other``."""
-        left: list[Range] = []
-        for start, end in self._ranges:
-            for hole_start, hole_end in other.within(start, end):
-                left.append((start, hole_start))
-                start = hole_end
-            left.append((start, end))
-        return Ranges(left)
-
     def pages(self, page_shift: int) -> Ranges:
         """The pfns of which at least one byte is in this set of physical addresses."""
         mask = (1 << page_shift) - 1

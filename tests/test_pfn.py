@@ -48,11 +48,6 @@ def test_within(made_from: list[Range], start: int, end: int) -> None:
     assert as_set(result.clipped(start, end)) == expected
 
 
-@given(ranges, ranges)
-def test_difference(one: list[Range], other: list[Range]) -> None:
-    assert as_set(Ranges(one) - Ranges(other)) == members(one) - members(other)
-
-
 @given(ranges, st.integers(0, 4))
 def test_pages(made_from: list[Range], shift: int) -> None:
     expected = {value >> shift for value in members(made_from)}

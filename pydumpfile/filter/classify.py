@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from pydumpfile.bitmap import Bitmap
-from pydumpfile.errors import FaultError, MissingFactError, UsageError
+from pydumpfile.errors import FaultError, FormatError, MissingFactError, UsageError
 from pydumpfile.filter.freelist import FreeLists
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.filter.plan import Plan, make_plan, marks_free_pages, needs_scan
@@ -87,7 +87,7 @@ class PageFilter:
         self._free_lists: Optional[FreeLists] = None
         try:
             self._prepare(vmcore, vmcore.need_facts())
-        except (MissingFactError, FaultError) as error:
+        except (MissingFactError, FormatError, FaultError) as error:
             if level & ~Level.ZERO:
                 raise
             self.handicap = str(error)

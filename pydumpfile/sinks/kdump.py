@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.formats.kdump import (
     DUMP_DH_COMPRESSED_INCOMPLETE,
-    UTSNAME_SIZE,
     Header,
     Layout,
     SubHeader,
@@ -81,8 +80,8 @@ class _Stream:
 class KdumpSink:
     """One dump on its way to ``output``, which it takes over.
 
-    In this order: :meth:`write_notes`, both bitmaps in windows, :meth:`start_pages`,
-    :meth:`write_batch` in pfn order, :meth:`finish`. All of them raise OutputError.
+    In this order: :meth:`write_headers`, :meth:`write_notes`, both bitmaps in windows,
+    :meth:`start_pages`, :meth:`write_batch` in pfn order, :meth:`finish`. All raise OutputError.
     """
 
     def __init__(self, output: OutputFile, subject: Subject, codec_flag: int) -> None:
@@ -90,12 +89,15 @@ class KdumpSink:
         self._subject = subject
         self._codec_flag = codec_flag
         self._layout = Layout.plan(subject.page_size, subject.notes_size, subject.max_mapnr)
-        self._write_header(DUMP_DH_COMPRESSED_INCOMPLETE)
-        self._output.write_at(subject.page_size, self._sub_header().pack())
         self._descriptors = _Stream(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
         self._data = _Stream(output, 0, _DATA_BUFFER_SIZE)
         self.zero_off = 0
         """Where the shared zero page is; 0 if there is none."""
+
+    def write_headers(self) -> None:
+        """Say what the dump is of, and that it is incomplete."""
+        self._write_header(DUMP_DH_COMPRESSED_INCOMPLETE)
+        self._output.write_at(self._subject.page_size, self._sub_header().pack())
 
     def write_notes(self, pieces: Iterable[bytes]) -> None:
         """Copy the notes."""
@@ -177,7 +179,7 @@ class KdumpSink:
     def _write_header(self, incomplete: int) -> None:
         subject, layout = self._subject, self._layout
         header = Header(
-            utsname=subject.utsname or bytes(UTSNAME_SIZE),
+            utsname=subject.utsname,
             tv_sec=subject.crash_time,
             status=self._codec_flag | incomplete,
             block_size=layout.block_size,

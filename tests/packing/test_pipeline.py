@@ -7,7 +7,7 @@ import pytest
 
 import pydumpfile
 from pydumpfile.dump import dump_vmcore
-from pydumpfile.errors import FaultError
+from pydumpfile.errors import FaultError, UsageError
 from pydumpfile.filter.level import Level
 from pydumpfile.sources.elf import ElfSource
 from tests.builders import CoreSpec, build_core
@@ -59,3 +59,10 @@ def test_an_error_on_a_thread_reaches_the_caller(core, tmp_path, monkeypatch):
         pytest.raises(ZeroDivisionError, match="on a worker"),
     ):
         dump_vmcore(vmcore, str(tmp_path / "dump"), Level(31), "zstd", n_threads=2)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1])
+def test_no_threads_are_no_request(core, tmp_path, n_threads):
+    with pytest.raises(UsageError, match="at least one"):
+        pydumpfile.dump(core.path, tmp_path / "dump", n_threads=n_threads)
+    assert not (tmp_path / "dump").exists()

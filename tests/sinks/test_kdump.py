@@ -47,6 +47,7 @@ def write_a_dump(output: OutputFile, n_pages: int) -> list[bytes]:
     """A whole dump of raw pages; returns them. The pages are 16, 17, ..."""
     rng = Random(3)
     sink = KdumpSink(output, SUBJECT, 0x20)
+    sink.write_headers()
     sink.write_notes([b"n" * 3000, b"m" * 2000])
     for write in (sink.write_bitmap1, sink.write_bitmap2):
         for first in range(0, 5000, 2048):
@@ -116,6 +117,7 @@ def test_without_notes_the_sub_header_points_nowhere(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     subject = Subject(PAGE, b"", 0, 8, 0, 0, 0, 0, 0, 0)
     sink = KdumpSink(OutputFile(str(path), False, "/nonexistent"), subject, 0)
+    sink.write_headers()
     sink.write_notes([])
     sink.start_pages(0, share_zero=False)
     sink.finish(complete=True)
@@ -131,6 +133,7 @@ def test_without_notes_the_sub_header_points_nowhere(tmp_path: Path) -> None:
 def test_a_page_can_be_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     sink = KdumpSink(OutputFile(str(path), False, "/nonexistent"), SUBJECT, 0)
+    sink.write_headers()
     window = Bitmap(0, 5000)
     window.set_ranges([(10, 20)])
     sink.write_bitmap2(window)
@@ -146,6 +149,7 @@ def test_bitmaps_are_whole_blocks(tmp_path: Path, max_mapnr: int) -> None:
     path = tmp_path / "dump"
     subject = Subject(PAGE, b"", 0, max_mapnr, 0, 0, 0, 0, 0, 0)
     sink = KdumpSink(OutputFile(str(path), False, "/nonexistent"), subject, 0)
+    sink.write_headers()
     end = -(-max_mapnr // 8) * 8
     window = Bitmap(0, end)
     window.set_ranges([(0, max_mapnr)])
