@@ -43,7 +43,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
 _EVIDENCE: dict[str, Evidence] = {}
 
 
-def _evidence(name: str, guest: Guest) -> Evidence:
+def evidence_of(name: str, guest: Guest) -> Evidence:
     """The core is made on first use, which takes minutes; then the lab's cache has it."""
     if witness.no_lab():
         witness.missing("no real cores")
@@ -70,34 +70,34 @@ _FULL = [pytest.param(name, marks=pytest.mark.full) for name in FULL]
 @pytest.fixture(params=_SMALL)
 def small(request: pytest.FixtureRequest) -> Evidence:
     """Each small core in turn."""
-    return _evidence(request.param, SMALL[request.param])
+    return evidence_of(request.param, SMALL[request.param])
 
 
 @pytest.fixture(params=_FULL)
 def full(request: pytest.FixtureRequest) -> Evidence:
     """Each full core in turn."""
-    return _evidence(request.param, FULL[request.param])
+    return evidence_of(request.param, FULL[request.param])
 
 
 @pytest.fixture(params=_SMALL + _FULL)
 def evidence(request: pytest.FixtureRequest) -> Evidence:
     """Every core in turn."""
-    return _evidence(request.param, {**SMALL, **FULL}[request.param])
+    return evidence_of(request.param, {**SMALL, **FULL}[request.param])
 
 
 @pytest.fixture(params=[*_SMALL[:1], *_FULL[:2]])
 def evidence_6_1(request: pytest.FixtureRequest) -> Evidence:
     """Each core of Linux 6.1, the last one that makedumpfile 1.7.2 understands."""
-    return _evidence(request.param, {**SMALL, **FULL}[request.param])
+    return evidence_of(request.param, {**SMALL, **FULL}[request.param])
 
 
 @pytest.fixture(params=[*_SMALL[:1], *_FULL[:1]])
 def crashable(request: pytest.FixtureRequest) -> Evidence:
     """Cores that crash 8.0.2 opens, which is slow, so not all of them: it knows no 6.12."""
-    return _evidence(request.param, {**SMALL, **FULL}[request.param])
+    return evidence_of(request.param, {**SMALL, **FULL}[request.param])
 
 
 @pytest.fixture(params=_FULL[2:])
 def evidence_6_12(request: pytest.FixtureRequest) -> Evidence:
     """The full core of Linux 6.12."""
-    return _evidence(request.param, FULL[request.param])
+    return evidence_of(request.param, FULL[request.param])
