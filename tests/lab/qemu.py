@@ -12,6 +12,7 @@ The guest's scripts speak to the lab through lines on the serial console:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -90,10 +91,11 @@ class Machine:
         self._lines: list[str] = []
         self._partial = b""
         qemu = require_program("qemu-system-x86_64", "qemu-system-x86")
-        self._stderr = (directory / "qemu.log").open("w+")
+        self._open = contextlib.ExitStack()
+        stderr = self._open.enter_context((directory / "qemu.log").open("w"))
         # The path of a cache may be longer than a socket's name may be, so not there.
-        self._sockets = tempfile.TemporaryDirectory(prefix="lab-")
-        console, monitor = (Path(self._sockets.name) / name for name in ("console", "monitor"))
+        sockets = self._open.enter_context(tempfile.TemporaryDirectory(prefix="lab-"))
+        console, monitor = (Path(sockets) / name for name in ("console", "monitor"))
         self._process = subprocess.Popen(
             [
                 qemu,
@@ -106,15 +108,15 @@ class Machine:
             ],
             cwd=directory,
             stdin=subprocess.DEVNULL,
-            stderr=self._stderr,
+            stderr=stderr,
         )
         try:
-            self._console = _connect(console, self._process)
-            self._monitor = Monitor(monitor)
+            self._console = self._open.enter_context(_connect(console, self._process))
+            self._monitor = self._open.enter_context(contextlib.closing(Monitor(monitor)))
         except (OSError, LabError) as error:
             self.kill()
-            self._stderr.seek(0)
-            raise LabError(f"QEMU did not start: {error}\n{self._stderr.read()}") from error
+            complaint = (directory / "qemu.log").read_text("utf-8", "replace")
+            raise LabError(f"QEMU did not start: {error}\n{complaint}") from error
 
     def run(self, timeout_seconds: float) -> None:
         """Serve the guest until QEMU ends; raises LabError if it failed or took too long."""
@@ -130,11 +132,11 @@ class Machine:
         self._check_ending()
 
     def kill(self) -> None:
-        """Make sure that QEMU is gone."""
+        """Make sure that QEMU is gone, and let go of all that led to it."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self._sockets.cleanup()
+        self._open.close()
 
     def has_seen(self, marker: str) -> bool:
         """Whether a console line held `marker`."""
