@@ -57,16 +57,23 @@ class Boot:
         if self.icount:
             accel = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]
         append = f"{_COMMON} crashkernel={self.crashkernel_mib}M {self.first_parameters}"
+        machine = ["pc", *self.machine.split()]
+        if self.numa == 1:
+            machine.append("memory-backend=ram")
         arguments = [
             *accel,
-            *("-machine", ",".join(word for word in ("pc", self.machine) if word)),
+            *("-machine", ",".join(machine)),
             *("-cpu", cpu, "-smp", "1", "-m", f"{self.memory_mib}M"),
             *("-kernel", str(image.bzimage), "-initrd", str(directory / "initrd")),
             *("-append", append),
         ]
-        for node in range(self.numa if self.numa > 1 else 0):
-            size_mib = self.memory_mib // self.numa
-            arguments += ["-object", f"memory-backend-ram,id=node{node},size={size_mib}M"]
+        size_mib = self.memory_mib // self.numa
+        # Without a reservation a guest can have more memory than the host, if it does not use it.
+        backend = f"memory-backend-ram,size={size_mib}M,reserve=off"
+        if self.numa == 1:
+            return [*arguments, "-object", f"{backend},id=ram"]
+        for node in range(self.numa):
+            arguments += ["-object", f"{backend},id=node{node}"]
             arguments += ["-numa", f"node,nodeid={node},memdev=node{node}"]
         return arguments
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from .builder import build_image
 from .guest import Boot, Console, run_boot
-from .pagetables import direct_ranges, table_costs
+from .pagetables import direct_ranges, module_addresses, table_costs
+from .purecode import PMD_SHIFT, PUD_SHIFT, PureCode
 
 BLOCKS_KIB = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 REPEATS = 3
@@ -126,15 +127,55 @@ def read_table(console: Console, base: str, icount: bool) -> Table:
     )
 
 
-def measure_mapping(base: str, memory_mib: int, cpu: str, logs: Path) -> tuple[int, int, int]:
-    """(mapped bytes, KiB of page tables, microseconds) for a sparse guest of that much memory."""
-    steps = "messages end\n"
+@dataclass(frozen=True)
+class MappingCost:
+    """What mapping the old memory cost in one boot.
+
+    bound_kib: by oldmem_tables_needed() for the same ranges, as if no table existed before.
+    """
+
+    mapped_mib: int
+    tables_kib: int
+    bound_kib: int
+    microseconds: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mapped_mib} MiB mapped, {self.tables_kib} KiB of page tables "
+            f"(at most {self.bound_kib} by calculation), {self.microseconds} us"
+        )
+
+
+def measure_mapping(base: str, memory_mib: int, cpu: str, logs: Path) -> MappingCost:
+    """Boot a guest with that much memory, nearly none of it touched."""
+    steps = "module\nmessages end\n"
     boot = Boot(steps, memory_mib=memory_mib, cpu=cpu, crashkernel_mib=256, fill_percent=0)
     log = logs / f"{base}-mapping-{memory_mib}-{cpu}.log"
-    dmesg = run_boot(boot, build_image(base), log).section("dmesg-end")
-    mapped = sum(one.end_paddr - one.start_paddr for one in direct_ranges(dmesg))
+    return read_mapping_cost(run_boot(boot, build_image(base), log), base, cpu)
+
+
+def read_mapping_cost(console: Console, base: str, cpu: str) -> MappingCost:
+    """What the kernel said about mapping, and what was to be expected."""
+    dmesg = console.section("dmesg-end")
+    page_offset, _ = module_addresses(dmesg)
     costs = table_costs(dmesg)
-    return mapped, sum(kib for kib, _ in costs), sum(us for _, us in costs)
+    ranges = direct_ranges(dmesg)
+    code = PureCode(base)
+    bound = sum(
+        code.tables_needed(
+            page_offset + one.start_paddr,
+            page_offset + one.end_paddr,
+            leaf_shift=PMD_SHIFT if cpu == "qemu64" else PUD_SHIFT,
+            five_level=cpu == "max",
+        )
+        for one in ranges
+    )
+    return MappingCost(
+        sum(one.end_paddr - one.start_paddr for one in ranges) >> 20,
+        sum(kib for kib, _ in costs),
+        bound * 4,
+        sum(us for _, us in costs),
+    )
 
 
 def _copy_rates(pattern: str, text: str) -> list[float]:
