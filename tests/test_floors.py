@@ -15,7 +15,7 @@ PACKAGE = ROOT / "pydumpfile"
 
 # Longest name that fits counts; a room's floor holds for all of its modules.
 FLOORS = {
-    "errors": 0, "pfn": 0, "bitmap": 0, "_version": 0,
+    "errors": 0, "pfn": 0, "bitmap": 0, "loops": 0, "_version": 0,
     "formats": 1, "codecs": 1,
     "sources": 2, "sinks": 2,
     "memory": 3,
@@ -29,7 +29,6 @@ FLOORS = {
 # (module, module it may import).
 NEIGHBOURS = {
     ("codecs", "formats.kdump"),  # the flags by which the format knows them
-    ("packing", "filter.classify"),  # the one reading of PYDUMPFILE_KERNEL
     ("report.summary", "dump"),  # the statistics it tells
     ("__main__", "cli"),
 }

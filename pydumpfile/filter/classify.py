@@ -7,12 +7,12 @@ The drive around the loop that judges pages: it walks mem_map in blocks, hands e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Optional, Protocol
 
+from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
-from pydumpfile.errors import FaultError, FormatError, MissingFactError, UsageError
+from pydumpfile.errors import FaultError, FormatError, MissingFactError
 from pydumpfile.filter.freelist import FreeLists
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.filter.plan import Plan, make_plan, marks_free_pages, needs_scan
@@ -40,20 +40,9 @@ class Classifier(Protocol):
         """See :meth:`pydumpfile.filter.native.NativeClassifier.classify`."""
 
 
-def kernel_name() -> str:
-    """``c`` or ``python``: which loops run, by demand of the environment's PYDUMPFILE_KERNEL.
-
-    :raises UsageError: it demands anything else.
-    """
-    name = os.environ.get("PYDUMPFILE_KERNEL", "c")
-    if name not in {"c", "python"}:
-        raise UsageError(f"PYDUMPFILE_KERNEL is {name!r}; it can be 'c' or 'python'")
-    return name
-
-
 def make_classifier(plan: Plan) -> Classifier:
     """The loop that was asked for; there is no falling back."""
-    if kernel_name() == "python":
+    if loops.in_python():
         from pydumpfile.filter.reference import ReferenceClassifier  # noqa: PLC0415
 
         return ReferenceClassifier(plan)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
-from pydumpfile.filter.classify import kernel_name
+from pydumpfile import loops
 from pydumpfile.pfn import Range
 
 BATCH_PAGES = 512
@@ -73,7 +73,7 @@ def make_packer(page_size: int, compression: str) -> Packer:
     :raises UsageError: there is no such codec.
     :raises UnsupportedError: the codec's library is missing.
     """
-    if kernel_name() == "python":
+    if loops.in_python():
         from pydumpfile.packing.reference import ReferencePacker  # noqa: PLC0415
 
         return ReferencePacker(page_size, compression)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 import pydumpfile
+from pydumpfile import loops
 from pydumpfile.errors import FormatError, MissingFactError, UsageError
-from pydumpfile.filter.classify import PageFilter, kernel_name, make_classifier
+from pydumpfile.filter.classify import PageFilter, make_classifier
 from pydumpfile.filter.level import MAX_LEVEL, Kind, Level
 from pydumpfile.filter.native import NativeClassifier
 from pydumpfile.filter.plan import NEVER, PageTest, field_test, make_plan, needs_scan
@@ -205,14 +206,14 @@ class TestDemand:
     def test_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
         plan = make_plan(facts_of("6.12"), Level.of(31))
         monkeypatch.delenv("PYDUMPFILE_KERNEL", raising=False)
-        assert kernel_name() == "c"
+        assert not loops.in_python()
         assert isinstance(make_classifier(plan), NativeClassifier)
         monkeypatch.setenv("PYDUMPFILE_KERNEL", "python")
-        assert kernel_name() == "python"
+        assert loops.in_python()
         assert isinstance(make_classifier(plan), ReferenceClassifier)
 
     @pytest.mark.parametrize("name", ["", "C", "rust", "auto"])
     def test_anything_else_is_an_error(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYDUMPFILE_KERNEL", name)
         with pytest.raises(UsageError, match="PYDUMPFILE_KERNEL"):
-            kernel_name()
+            loops.in_python()
