@@ -143,6 +143,7 @@ def test_budget_is_what_mapping_takes(
         (16, PUD_SHIFT, 32 * 4),
         (64, PUD_SHIFT, 128 * 4),
         (1, PMD_SHIFT, 2 * 4 + 1024 * 4),  # and a PMD table for each GiB
+        (16, PMD_SHIFT, 32 * 4 + 16384 * 4),
         (64, PMD_SHIFT, 128 * 4 + 65536 * 4),
     ],
 )
