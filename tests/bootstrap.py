@@ -26,7 +26,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
-LAB_PACKAGES = PROJECT / "tests" / "lab" / "packages.txt"
+LAB_PACKAGES = tuple(PROJECT / "tests" / lab / "packages.txt" for lab in ("lab", "kernel_lab"))
 # Any kernel would do: apt-cache knows none where the package lists were deleted, as in containers.
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 APT_WORKPLACE = Path("/var/lib/apt/lists/partial")
@@ -116,10 +116,11 @@ def _part_of_this_python(what: str, package: str) -> str:
     return package
 
 
-def lab_packages(listing: Path = LAB_PACKAGES) -> list[str]:
-    """The packages named in the lab's list: one a line, `#` starts a comment."""
-    lines = (line.partition("#")[0].strip() for line in listing.read_text("utf-8").splitlines())
-    return [line for line in lines if line]
+def lab_packages(listings: Iterable[Path] = LAB_PACKAGES) -> list[str]:
+    """The packages named in the labs' lists: one a line, `#` starts a comment."""
+    lines = (line for listing in listings for line in listing.read_text("utf-8").splitlines())
+    names = (line.partition("#")[0].strip() for line in lines)
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def missing_packages(packages: Iterable[str]) -> list[str]:

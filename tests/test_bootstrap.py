@@ -45,7 +45,9 @@ def add_apt(directory: Path, installed: list[str], listed: list[str]) -> None:
 def test_list_of_packages_has_no_comments(tmp_path: Path) -> None:
     listing = tmp_path / "packages.txt"
     listing.write_text("# why\nqemu-system-x86\n\ngcc  # compiler\n", "utf-8")
-    assert bootstrap.lab_packages(listing) == ["qemu-system-x86", "gcc"]
+    other = tmp_path / "other.txt"
+    other.write_text("flex\ngcc\n", "utf-8")
+    assert bootstrap.lab_packages([listing, other]) == ["qemu-system-x86", "gcc", "flex"]
 
 
 def test_without_rights_it_says_what_root_must_run(
