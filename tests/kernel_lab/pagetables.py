@@ -90,11 +90,12 @@ def table_costs(dmesg: str) -> list[tuple[int, int]]:
 
 
 def page_sizes(dmesg: str) -> dict[str, int]:
-    """Bytes that the kernel says are mapped with each page size."""
-    sizes: dict[str, int] = {}
+    """Bytes that the kernel says are mapped with each page size; its last word on each address."""
     pattern = r"vmcore:  \[oldmem (0x\w+)-(0x\w+)\] page (\w+)$"
-    for start, last, page in re.findall(pattern, dmesg, re.M):
-        sizes[page] = sizes.get(page, 0) + int(last, 16) + 1 - int(start, 16)
+    runs = {int(start, 16): (last, page) for start, last, page in re.findall(pattern, dmesg, re.M)}
+    sizes: dict[str, int] = {}
+    for start, (last, page) in runs.items():
+        sizes[page] = sizes.get(page, 0) + int(last, 16) + 1 - start
     return sizes
 
 
