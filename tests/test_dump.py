@@ -407,6 +407,7 @@ class TestInterrupted:
             "import os, signal, sys\n"
             "from pydumpfile import cli\n"
             "from pydumpfile.sinks.kdump import KdumpSink\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it\n"
             "write, calls = KdumpSink.write_batch, []\n"
             "def write_batch(self, descriptors, data):\n"
             "    write(self, descriptors, data)\n"

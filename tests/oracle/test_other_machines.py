@@ -13,7 +13,7 @@ from tests.lab import Guest
 from . import deadkernel
 from .conftest import Shelf, evidence_of
 from .cores import Evidence
-from .test_readers import check_with_plain_parser
+from .test_readers import check_with_plain_parser, lasting
 
 pytestmark = pytest.mark.lab
 
@@ -37,7 +37,7 @@ def test_four_levels_and_two_nodes(guest: Evidence, shelf: Shelf) -> None:
         assert vmcore.mem_map.model == "SPARSEMEM_EXTREME"
     dump = shelf.dump(guest)
     check_with_plain_parser(guest, dump, 31, "zstd")
-    assert processes(dump, guest) == guest.core.truth["tasks"]
+    assert lasting(processes(dump, guest)) == lasting(guest.core.truth["tasks"])
 
 
 def test_the_core_that_qemu_writes(guest: Evidence, tmp_path: Path) -> None:
@@ -51,4 +51,5 @@ def test_the_core_that_qemu_writes(guest: Evidence, tmp_path: Path) -> None:
     statistics = pydumpfile.dump(core, tmp_path / "dump")
     assert statistics.lost == 0
     assert 0 < statistics.kept < statistics.existing
-    assert processes(tmp_path / "dump", guest) == guest.core.truth["tasks"]
+    found = processes(tmp_path / "dump", guest)
+    assert lasting(found) == lasting(guest.core.truth["tasks"])
