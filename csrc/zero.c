@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which pages are all zero. Most pages differ early, so each variant gives up at the first 64..256
- * bytes that are not zero; the rest streams at memory speed. The variant is the caller's choice among
- * those that pydump_zero_variants() names, and all give the same answer. AVX-512 is not among them: it
- * was measured no faster than AVX2, in cache or out of it.
+ * Which pages are all zero. Most pages differ early, so each variant gives up at the first 64 bytes
+ * that are not; zero pages stream at memory speed. The variant is the caller's choice among those that
+ * pydump_zero_variants() names, and all give the same answer. AVX-512 is not among them: it was
+ * measured no faster than AVX2, in cache or out of it.
  */
 #include <string.h>
 

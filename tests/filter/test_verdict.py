@@ -119,22 +119,12 @@ def _differences(built: BuiltCore, bits: bytes, expected: bytes) -> str:
     return f"{len(wrong)} bits differ, the first is pfn {pfn:#x}, kept: {kept}, {page}"
 
 
+@pytest.mark.parametrize("loops", ["c", "python"])
 @pytest.mark.parametrize("layout", EVERY_LAYOUT)
-def test_every_layout_at_every_level_in_c(
-    core_of: CoreMaker, layout: str, monkeypatch: pytest.MonkeyPatch
+def test_every_layout_at_every_level(
+    core_of: CoreMaker, layout: str, loops: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYDUMPFILE_KERNEL", "c")
-    built = core_of(replace(BASE, layout=layout))
-    with pydumpfile.open(built.path) as vmcore:
-        for level in ALL_LEVELS:
-            check(vmcore, built, level)
-
-
-@pytest.mark.parametrize("layout", EVERY_LAYOUT)
-def test_every_layout_in_python(
-    core_of: CoreMaker, layout: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYDUMPFILE_KERNEL", "python")
+    monkeypatch.setenv("PYDUMPFILE_KERNEL", loops)
     built = core_of(replace(BASE, layout=layout))
     with pydumpfile.open(built.path) as vmcore:
         for level in ALL_LEVELS:
