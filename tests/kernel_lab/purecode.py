@@ -32,7 +32,7 @@ class _OldmemRange(ctypes.Structure):
     _fields_ = (
         ("start", ctypes.c_uint64),
         ("end", ctypes.c_uint64),
-        ("direct_end", ctypes.c_uint64),
+        ("direct_pages", ctypes.c_ulong),
     )
 
 
@@ -58,16 +58,16 @@ class PureCode:
         )
 
     def merge(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """(start, end) in, what oldmem_merge_ranges() leaves out; direct_end must be the start."""
+        """(start, end) in, what oldmem_merge_ranges() leaves out; direct_pages must be 0."""
         array = (_OldmemRange * len(ranges))(
             *(_OldmemRange(start, end, 1) for start, end in ranges)
         )
         left = self._library.oldmem_merge_ranges(array, len(ranges))
-        assert all(one.direct_end == one.start for one in array[:left])
+        assert all(one.direct_pages == 0 for one in array[:left])
         return [(one.start, one.end) for one in array[:left]]
 
     def direct_bytes(self, ranges: Sequence[tuple[int, int, int]], paddr: int) -> int:
-        """What oldmem_direct_bytes() says; `ranges` are (start, end, direct_end)."""
+        """What oldmem_direct_bytes() says; `ranges` are (start, end, direct_pages)."""
         array = (_OldmemRange * len(ranges))(*(_OldmemRange(*one) for one in ranges))
         found: int = self._library.oldmem_direct_bytes(array, len(ranges), paddr)
         return found

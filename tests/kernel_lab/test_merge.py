@@ -98,10 +98,17 @@ def test_direct_bytes(
     code: PureCode, ranges: list[tuple[int, int]], paddr: int, data: st.DataObject
 ) -> None:
     mapped = [
-        (start, end, data.draw(st.integers(start // PAGE, end // PAGE)) * PAGE)
+        (start, end, data.draw(st.integers(0, (end - start) // PAGE)))
         for start, end in code.merge(ranges)
     ]
-    expected = next((direct - paddr for start, _, direct in mapped if start <= paddr < direct), 0)
+    expected = next(
+        (
+            start + n_pages * PAGE - paddr
+            for start, _, n_pages in mapped
+            if start <= paddr < start + n_pages * PAGE
+        ),
+        0,
+    )
     assert code.direct_bytes(mapped, paddr) == expected
 
 
