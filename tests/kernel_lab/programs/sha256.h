@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* SHA-256 (FIPS 180-4), for programs that run where no library is. */
+/*
+ * SHA-256 (FIPS 180-4), for programs that run where no library is, and where an emulator makes each
+ * instruction cost ten: the variables stay in registers, so nothing is moved from round to round.
+ */
 #ifndef SHA256_H
 #define SHA256_H
 
@@ -29,9 +32,51 @@ static inline uint32_t sha256_rotate(uint32_t word, int bits)
 	return word >> bits | word << (32 - bits);
 }
 
+/* The next word of the schedule, in place of the one 16 before it. */
+static inline uint32_t sha256_schedule(uint32_t *w, int i)
+{
+	uint32_t a = w[(i + 1) & 15], b = w[(i + 14) & 15];
+
+	return w[i & 15] += w[(i + 9) & 15] +
+			    (sha256_rotate(a, 7) ^ sha256_rotate(a, 18) ^ a >> 3) +
+			    (sha256_rotate(b, 17) ^ sha256_rotate(b, 19) ^ b >> 10);
+}
+
+/*
+ * One round; the caller renames the variables instead of moving them.  The three rotations of each
+ * sum are nested (6, 11, 25 and 2, 13, 22), choice and majority are those of FIPS 180-4 with an
+ * operation less.
+ */
+#define SHA256_ROUND(a, b, c, d, e, f, g, h, i, word)					\
+	do {										\
+		uint32_t sum_e = sha256_rotate(e ^ sha256_rotate(e, 14), 5);		\
+		uint32_t sum_a = sha256_rotate(a ^ sha256_rotate(a, 9), 11);		\
+											\
+		h += sha256_rotate(e ^ sum_e, 6) + (g ^ (e & (f ^ g))) +		\
+		     sha256_constants[i] + (word);					\
+		d += h;									\
+		h += sha256_rotate(a ^ sum_a, 2) + ((a & b) | (c & (a | b)));		\
+	} while (0)
+
+#define SHA256_8_ROUNDS(i, WORD)							\
+	do {										\
+		SHA256_ROUND(a, b, c, d, e, f, g, h, (i) + 0, WORD((i) + 0));		\
+		SHA256_ROUND(h, a, b, c, d, e, f, g, (i) + 1, WORD((i) + 1));		\
+		SHA256_ROUND(g, h, a, b, c, d, e, f, (i) + 2, WORD((i) + 2));		\
+		SHA256_ROUND(f, g, h, a, b, c, d, e, (i) + 3, WORD((i) + 3));		\
+		SHA256_ROUND(e, f, g, h, a, b, c, d, (i) + 4, WORD((i) + 4));		\
+		SHA256_ROUND(d, e, f, g, h, a, b, c, (i) + 5, WORD((i) + 5));		\
+		SHA256_ROUND(c, d, e, f, g, h, a, b, (i) + 6, WORD((i) + 6));		\
+		SHA256_ROUND(b, c, d, e, f, g, h, a, (i) + 7, WORD((i) + 7));		\
+	} while (0)
+
+#define SHA256_GIVEN(i)		(w[i])
+#define SHA256_SCHEDULED(i)	sha256_schedule(w, i)
+
 static void sha256_block(struct sha256 *hash, const unsigned char *block)
 {
-	uint32_t w[64], s[8];
+	uint32_t *s = hash->state, w[16];
+	uint32_t a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
 
 	for (int i = 0; i < 16; i++) {
 		uint32_t word;
@@ -39,29 +84,22 @@ static void sha256_block(struct sha256 *hash, const unsigned char *block)
 		memcpy(&word, block + 4 * i, 4);
 		w[i] = __builtin_bswap32(word);
 	}
-	for (int i = 16; i < 64; i++) {
-		uint32_t a = w[i - 15], b = w[i - 2];
-
-		w[i] = w[i - 16] + w[i - 7] +
-		       (sha256_rotate(a, 7) ^ sha256_rotate(a, 18) ^ a >> 3) +
-		       (sha256_rotate(b, 17) ^ sha256_rotate(b, 19) ^ b >> 10);
-	}
-	memcpy(s, hash->state, sizeof(s));
-	for (int i = 0; i < 64; i++) {
-		uint32_t t1 = s[7] +
-			      (sha256_rotate(s[4], 6) ^ sha256_rotate(s[4], 11) ^
-			       sha256_rotate(s[4], 25)) +
-			      ((s[4] & s[5]) ^ (~s[4] & s[6])) + sha256_constants[i] + w[i];
-		uint32_t t2 = (sha256_rotate(s[0], 2) ^ sha256_rotate(s[0], 13) ^
-			       sha256_rotate(s[0], 22)) +
-			      ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-
-		memmove(s + 1, s, 7 * sizeof(*s));
-		s[4] += t1;
-		s[0] = t1 + t2;
-	}
-	for (int i = 0; i < 8; i++)
-		hash->state[i] += s[i];
+	SHA256_8_ROUNDS(0, SHA256_GIVEN);
+	SHA256_8_ROUNDS(8, SHA256_GIVEN);
+	SHA256_8_ROUNDS(16, SHA256_SCHEDULED);
+	SHA256_8_ROUNDS(24, SHA256_SCHEDULED);
+	SHA256_8_ROUNDS(32, SHA256_SCHEDULED);
+	SHA256_8_ROUNDS(40, SHA256_SCHEDULED);
+	SHA256_8_ROUNDS(48, SHA256_SCHEDULED);
+	SHA256_8_ROUNDS(56, SHA256_SCHEDULED);
+	s[0] += a;
+	s[1] += b;
+	s[2] += c;
+	s[3] += d;
+	s[4] += e;
+	s[5] += f;
+	s[6] += g;
+	s[7] += h;
 }
 
 static void sha256_begin(struct sha256 *hash)
