@@ -25,6 +25,10 @@ from .builder import Image
 PROGRAMS = Path(__file__).parent / "programs"
 _COMMON = "console=ttyS0 loglevel=4 panic=-1 log_buf_len=1M"
 _TIMEOUT_SECONDS = 1500.0
+# A DIMM goes where no other memory is: beyond 512 GiB, which an entry of the top level of 4-level
+# page tables covers.
+DIMM_PADDR = 576 << 30
+_HIGHEST_MEMORY_GIB = 640
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Boot:
         "qemu64" 4-level paging and no 1G pages.
     machine: more of QEMU's -machine ("max-ram-below-4g=512M" puts the rest above 4 GiB).
     fill_percent: how much of the free memory of the first kernel gets content.
+    dimm_mib: the size of a DIMM at DIMM_PADDR, which the first kernel hot-adds; it takes
+        `memhp_default_state=online` to use it.
     icount: one nanosecond of guest time is one instruction.
     """
 
@@ -47,6 +53,7 @@ class Boot:
     first_parameters: str = ""
     crash_parameters: str = ""
     fill_percent: int = 40
+    dimm_mib: int = 0
     icount: bool = False
 
     def qemu_arguments(self, image: Image, directory: Path) -> list[str]:
@@ -63,19 +70,24 @@ class Boot:
         arguments = [
             *accel,
             *("-machine", ",".join(machine)),
-            *("-cpu", cpu, "-smp", "1", "-m", f"{self.memory_mib}M"),
+            *("-cpu", cpu, "-smp", "1", "-m", self._memory()),
             *("-kernel", str(image.bzimage), "-initrd", str(directory / "initrd")),
             *("-append", append),
         ]
-        size_mib = self.memory_mib // self.numa
-        # Without a reservation a guest can have more memory than the host, if it does not use it.
-        backend = f"memory-backend-ram,size={size_mib}M,reserve=off"
+        if self.dimm_mib:
+            arguments += ["-object", f"{_backend(self.dimm_mib)},id=dimm"]
+            arguments += ["-device", f"pc-dimm,memdev=dimm,addr={DIMM_PADDR:#x}"]
+        backend = _backend(self.memory_mib // self.numa)
         if self.numa == 1:
             return [*arguments, "-object", f"{backend},id=ram"]
         for node in range(self.numa):
             arguments += ["-object", f"{backend},id=node{node}"]
             arguments += ["-numa", f"node,nodeid={node},memdev=node{node}"]
         return arguments
+
+    def _memory(self) -> str:
+        size = f"{self.memory_mib}M"
+        return f"{size},slots=1,maxmem={_HIGHEST_MEMORY_GIB}G" if self.dimm_mib else size
 
 
 class Console:
@@ -97,6 +109,11 @@ class Console:
             rf"^LAB-BEGIN ({pattern})\n(.*?)^LAB-END \1$", self.text, re.M | re.S
         ):
             yield match.group(1), match.group(2)
+
+
+def _backend(size_mib: int) -> str:
+    # Without a reservation a guest can have more memory than the host, if it does not use it.
+    return f"memory-backend-ram,size={size_mib}M,reserve=off"
 
 
 def run_boot(boot: Boot, image: Image, log: Path) -> Console:
@@ -165,7 +182,7 @@ def _compiled_vmtool() -> bytes:
         program = Path(scratch) / "vmtool"
         run = subprocess.run(
             [
-                *(require_program("gcc"), "-static", "-O2", "-o", str(program)),
+                *(require_program("gcc"), "-static", "-O3", "-o", str(program)),
                 str(PROGRAMS / "vmtool.c"),
             ],
             capture_output=True,

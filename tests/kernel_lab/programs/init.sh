@@ -71,6 +71,13 @@ mmaps() {		# NAME WINDOW...: whole vmcore, by mmap
 	done
 }
 
+hot_adds() {		# PADDR...: add a block of memory each, or try to
+	for paddr in "$@"; do
+		section "hot-add-$paddr" sh -c \
+			"echo $paddr >/sys/devices/system/memory/probe && echo added" 2>&1
+	done
+}
+
 module() {		# ARGUMENT...
 	insmod /oldmem_lab.ko "$@" || fail "insmod oldmem_lab.ko $*"
 }
@@ -114,7 +121,7 @@ split_demo() {
 # What the pages were for stays, so that 1 again and again fails at each step once.
 failing_opens() {	# N...
 	for control in probability:100 interval:1 times:-1 task-filter:Y ignore-gfp-wait:N \
-		ignore-gfp-highmem:N min-order:0 verbose:1; do
+		ignore-gfp-highmem:N min-order:0 verbose:2; do
 		echo "${control#*:}" >/sys/kernel/debug/fail_page_alloc/"${control%:*}" ||
 			fail "no fault injection"
 	done
