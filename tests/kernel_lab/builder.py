@@ -2,8 +2,9 @@
 """Build kernels from Debian's source packages, and find them again by what they were made from.
 
 `kernels-built/<package>_<version>/` in the cache has `source/`, unpacked once, `build/`, in which
-make leaves what it can reuse, and `images/<key>/`, the finished kernels.  A tree is built where it
-stays: objtool keeps absolute paths, a copied tree builds in full.
+make leaves what it can reuse, `build-<variant>/`, the same for VARIANTS, and `images/<key>/`, the
+finished kernels.  A tree is built where it stays: objtool keeps absolute paths, a copied tree
+builds in full.
 """
 
 from __future__ import annotations
@@ -27,7 +28,20 @@ HERE = Path(__file__).parent
 CONFIG = HERE / "lab.config"
 MODULE = HERE / "module"
 # What the series adds or changes that is compiled.
-TOUCHED_OBJECTS = ("fs/proc/vmcore.o", "fs/proc/oldmem_ranges.o", "arch/x86/mm/oldmem.o")
+TOUCHED_OBJECTS = (
+    "fs/proc/vmcore.o",
+    "fs/proc/oldmem_ranges.o",
+    "arch/x86/mm/oldmem.o",
+    "arch/x86/mm/init_64.o",
+)
+# Configurations that are compiled, not booted: variants/<name>.config, make's ARCH, what to build.
+_VMCORE_OBJECTS = ("fs/proc/vmcore.o", "fs/proc/oldmem_ranges.o")
+VARIANTS = {
+    "i386": ("i386", (*_VMCORE_OBJECTS, "arch/x86/mm/init_32.o")),
+    "no-vmcore": ("x86", ("arch/x86/mm/init_64.o",)),
+    "no-hotplug": ("x86", TOUCHED_OBJECTS),
+}
+_STRICT = ("W=1", "KCFLAGS=-Werror")
 # Programs make calls, by the Debian package that has them; packages.txt lists all of them.
 _TOOLS = ("make", "flex", "bison", "bc", "perl")
 _NICENESS = 5
@@ -98,22 +112,32 @@ def build_image(
     return image
 
 
-def build_objects(base: str, patches: Sequence[Path], *, warnings_are_errors: bool = True) -> str:
-    """Build what the series touches, with `patches` applied; gives what make printed.
+def build_objects(base: str, patches: Sequence[Path]) -> str:
+    """Build, with all warnings, what the series touches, with `patches` applied.
 
-    The objects that do not exist with only some of the patches are left out.
+    Gives what make printed.  Objects that do not exist with only some of the patches are left out.
     """
     source = fetch_source(base)
     with locked(f"build-{source.directory.name}"):
         source.tree.set_patches(patches)
-        _configure(source)
+        _configure(source, source.build, CONFIG)
         objects = [
             name
             for name in TOUCHED_OBJECTS
             if (source.tree.source / name).with_suffix(".c").exists()
         ]
-        flags = ["W=1", "KCFLAGS=-Werror"] if warnings_are_errors else []
-        return _make(source, *flags, *objects)
+        return _make(source.build, *_STRICT, *objects)
+
+
+def build_variant(base: str, name: str) -> str:
+    """Build, with all warnings, what the series touches in one of VARIANTS; what make printed."""
+    source = fetch_source(base)
+    arch, objects = VARIANTS[name]
+    build = source.directory / f"build-{name}"
+    with locked(f"build-{source.directory.name}"):
+        source.tree.set_patches(series(base))
+        _configure(source, build, HERE / "variants" / f"{name}.config", arch)
+        return _make(build, f"ARCH={arch}", *_STRICT, *objects)
 
 
 def image_key(source: KernelSource, patches: Sequence[Path]) -> str:
@@ -132,13 +156,13 @@ def image_key(source: KernelSource, patches: Sequence[Path]) -> str:
 
 def _build(source: KernelSource, patches: Sequence[Path], image: Image) -> None:
     source.tree.set_patches(patches)
-    _configure(source)
-    _make(source, "bzImage", "modules")
+    _configure(source, source.build, CONFIG)
+    _make(source.build, "bzImage", "modules")
     with tempfile.TemporaryDirectory(dir=source.directory) as scratch:
         module = source.directory / "module"
         shutil.rmtree(module, ignore_errors=True)
         shutil.copytree(MODULE, module)
-        _make(source, f"M={module}", "modules")
+        _make(source.build, f"M={module}", "modules")
         finished = Path(scratch) / "image"
         finished.mkdir()
         shutil.copy(source.build / "arch/x86/boot/bzImage", finished)
@@ -149,20 +173,21 @@ def _build(source: KernelSource, patches: Sequence[Path], image: Image) -> None:
         finished.rename(image.directory)
 
 
-def _configure(source: KernelSource) -> None:
-    """Make .config from lab.config; LabError if the kernel has no such option."""
+def _configure(source: KernelSource, build: Path, config: Path, arch: str = "x86") -> None:
+    """Make build/.config from `config`; LabError if the kernel has no such option."""
     _require_tools()
-    source.build.mkdir(exist_ok=True)
-    stamp = source.build / "lab.config"
-    if stamp.exists() and stamp.read_bytes() == CONFIG.read_bytes():
+    build.mkdir(exist_ok=True)
+    stamp = build / "lab.config"
+    if stamp.exists() and stamp.read_bytes() == config.read_bytes():
         return
-    _make(source, f"KCONFIG_ALLCONFIG={CONFIG}", "allnoconfig", where=source.tree.source)
-    made = set((source.build / ".config").read_text("utf-8").splitlines())
-    wanted = re.findall(r"^CONFIG_.*$", CONFIG.read_text("utf-8"), re.M)
+    all_config = f"KCONFIG_ALLCONFIG={config}"
+    _make(source.tree.source, f"O={build}", f"ARCH={arch}", all_config, "allnoconfig")
+    made = set((build / ".config").read_text("utf-8").splitlines())
+    wanted = re.findall(r"^(?:CONFIG_|# CONFIG_.* is not set).*$", config.read_text("utf-8"), re.M)
     missing = [line for line in wanted if line not in made]
     if missing:
         raise LabError(f"{source.directory.name} does not take {', '.join(missing)}")
-    shutil.copy(CONFIG, stamp)
+    shutil.copy(config, stamp)
 
 
 def _require_tools() -> None:
@@ -172,14 +197,12 @@ def _require_tools() -> None:
         raise LabError("libelf.h is missing: apt-get install libelf-dev")
 
 
-def _make(source: KernelSource, *arguments: str, where: Path | None = None) -> str:
+def _make(where: Path, *arguments: str) -> str:
     jobs = len(os.sched_getaffinity(0))
     words = ["nice", f"-n{_NICENESS}", require_program("make"), "-s", f"-j{jobs}"]
-    if where:
-        words += [f"O={source.build}"]
     run = subprocess.run(
         [*words, *arguments],
-        cwd=where or source.build,
+        cwd=where,
         # Nothing of the caller's: a kernel depends on what its key says only.
         env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C"},
         capture_output=True,
@@ -188,7 +211,7 @@ def _make(source: KernelSource, *arguments: str, where: Path | None = None) -> s
     )
     if run.returncode:
         tail = "\n".join(run.stderr.splitlines()[-30:])
-        raise LabError(f"make {' '.join(arguments)} failed in {source.build}:\n{tail}")
+        raise LabError(f"make {' '.join(arguments)} failed in {where}:\n{tail}")
     return run.stdout + run.stderr
 
 

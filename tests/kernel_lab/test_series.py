@@ -11,7 +11,14 @@ import pytest
 
 from tests.lab.errors import LabError
 
-from .builder import TOUCHED_OBJECTS, KernelSource, build_objects, fetch_source
+from .builder import (
+    TOUCHED_OBJECTS,
+    VARIANTS,
+    KernelSource,
+    build_objects,
+    build_variant,
+    fetch_source,
+)
 from .series import BASES, Tree, apply_patches, series, touched_files
 
 
@@ -65,6 +72,12 @@ def test_each_patch_builds_without_warnings(source: KernelSource) -> None:
     for n_patches in range(1, len(patches) + 1):
         said = build_objects(source.base, patches[:n_patches])
         assert "warning" not in said
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_configurations_build_without_warnings(source: KernelSource, variant: str) -> None:
+    assert "warning" not in build_variant(source.base, variant)
 
 
 def test_a_tree_changes_no_more_than_the_patches_do(tmp_path: Path) -> None:
