@@ -21,7 +21,7 @@ FLOORS = {
     "memory": 3,
     "kernel": 4,
     "filter": 5, "packing": 5,
-    "dump": 6, "report": 6,
+    "budget": 6, "dump": 6, "report": 6,
     "": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ NEIGHBOURS = {
 SOLE_IMPORTERS = {
     "elftools": {"kernel.dwarf"},
     "zstandard": {"codecs"},
-    "tqdm": {"cli"},
+    "tqdm": {"cli", "cli.console"},
     "pydumpfile._pagescan": {"filter.native", "packing.native"},
 }
 

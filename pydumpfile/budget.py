@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How many threads this machine can afford, by its CPUs and above all by its free memory."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Optional
+
+DEFAULT_MAX_RSS = 64 << 20
+"""What a dump takes at most where nobody says otherwise."""
+_FIRST_THREAD_SIZE = 20 << 20
+_THREAD_SIZE = 11 << 20
+_LEAVE_SIZE = 16 << 20
+"""Not ours: page cache for the target's file system, the kernel itself."""
+
+
+class Spare(NamedTuple):
+    """What there is."""
+
+    n_cpus: int
+    available_size: int
+    """MemAvailable; how much could be allocated without anything being swapped out."""
+    rss_size: int
+    """What this process has already."""
+
+
+def look_around(proc: str = "/proc") -> Spare:
+    """What the machine has now; generous where the kernel does not say."""
+    available_size = rss_size = 0
+    try:
+        with open(f"{proc}/meminfo", encoding="ascii") as meminfo:
+            for line in meminfo:
+                if line.startswith("MemAvailable:"):
+                    available_size = int(line.split()[1]) << 10
+        with open(f"{proc}/self/statm", encoding="ascii") as statm:
+            rss_size = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        pass  # no /proc, or a strange one: it only advises
+    return Spare(len(os.sched_getaffinity(0)), available_size or 1 << 40, rss_size)
+
+
+def affordable_threads(spare: Spare, wanted: Optional[int], max_rss: Optional[int]) -> int:
+    """Threads that may read and compress, at least 1.
+
+    :param wanted: no more than these; None for one a CPU. 0 means 1, as makedumpfile has it.
+    :param max_rss: bytes of memory the whole process may use; None for what is available if
+        ``wanted`` says how many threads, else for :data:`DEFAULT_MAX_RSS`.
+    """
+    if max_rss is None and wanted is None:
+        max_rss = DEFAULT_MAX_RSS
+    room_size = spare.available_size - _LEAVE_SIZE
+    if max_rss is not None:
+        room_size = min(room_size, max_rss - spare.rss_size)
+    afford = 1 + (room_size - _FIRST_THREAD_SIZE) // _THREAD_SIZE
+    return max(1, min(spare.n_cpus if wanted is None else wanted, afford))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is said, where and how often: messages by level, progress a serial console can stand."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from enum import IntFlag
+from typing import TYPE_CHECKING, NoReturn, Optional, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from pydumpfile.errors import PydumpfileError
+
+CRASH_KERNEL_ONLY = "/proc/vmcore"
+
+
+class MessageLevel(IntFlag):
+    """Bits of ``--message-level``, as makedumpfile numbers them; 16 changes nothing here."""
+
+    PROGRESS = 1
+    COMMON = 2
+    ERROR = 4
+    DETAIL = 8
+    REPORT = 16
+
+
+def write_line(text: str, stream: TextIO, end: str = "\n") -> None:
+    """Write a message if that can be done: a full disk or dead console must not cost the dump."""
+    try:
+        print(text, file=stream, end=end, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class Console:
+    """Where one run speaks.
+
+    :param data_on_stdout: standard output carries the dump; everything said goes to standard error.
+    """
+
+    def __init__(self, level: int = 7, data_on_stdout: bool = False) -> None:
+        self._level = MessageLevel(level)
+        self._out = sys.stderr if data_on_stdout else sys.stdout
+
+    def say(self, text: str) -> None:
+        """What everybody wants to know."""
+        if self._level & MessageLevel.COMMON:
+            write_line(text, self._out)
+
+    def detail(self, text: str) -> None:
+        """What somebody looks for."""
+        if self._level & MessageLevel.DETAIL:
+            write_line(text, self._out)
+
+    def warn(self, text: str) -> None:
+        """What nobody may miss, at any level."""
+        write_line(f"pydumpfile: warning: {text}", sys.stderr)
+
+    def fail(self, error: PydumpfileError) -> None:
+        """Why it is over."""
+        if self._level & MessageLevel.ERROR:
+            write_line(f"pydumpfile: {error}", sys.stderr)
+
+    def progress(self) -> Optional[ProgressReport]:
+        """Something to call as work goes on; None if that is not wanted."""
+        return ProgressReport() if self._level & MessageLevel.PROGRESS else None
+
+
+class ProgressReport:
+    """A bar on a terminal; a line every few seconds elsewhere.
+
+    A crash kernel's console is a terminal too, but often a serial line of 960 bytes a second, and
+    the dump must not wait for it.
+    """
+
+    _SECONDS_BETWEEN_LINES = 5.0
+
+    def __init__(self) -> None:
+        wants_bar = sys.stderr.isatty() and not os.path.exists(CRASH_KERNEL_ONLY)
+        self._bar: Optional[_Bar] = _Bar() if wants_bar else None
+        self._step = ""
+        self._step_began = self._last_line = time.monotonic()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """See :data:`pydumpfile.dump.Progress`."""
+        if self._bar is not None:
+            self._bar.update(step, done, total)
+            return
+        now = time.monotonic()
+        if step != self._step:
+            self._step, self._step_began = step, now
+        if now - self._last_line >= self._SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            percent = 100 * done // total if total else 100
+            left = (now - self._step_began) * (total - done) / done if done else 0.0
+            more = f", {left:.0f} s to go" if left >= 1 else ""
+            write_line(f"{step}: {percent} %{more}", sys.stderr)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Bar:
+    """One tqdm bar at a time, a new one for each step."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm  # noqa: PLC0415  only a terminal pays for loading it
+
+        self._tqdm = tqdm
+        self._bar: Optional[tqdm[NoReturn]] = None
+        self._step = ""
+
+    def update(self, step: str, done: int, total: int) -> None:
+        if self._bar is None or step != self._step:
+            self.close()
+            self._step = step
+            self._bar = self._tqdm(
+                total=total, desc=step, unit="page", unit_scale=True, leave=False, mininterval=0.5
+            )
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can be said on the command line: one table, spelled as makedumpfile spells it.
+
+Parsing is GNU getopt's: options and operands in any order, long options by a unique prefix,
+``--opt VALUE`` and ``--opt=VALUE``, ``-d31`` and ``-d 31``. Unlike makedumpfile, an argument that
+should be a number and is not is refused: a level read as 0 by accident fills disks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from getopt import GetoptError, gnu_getopt
+from typing import Any, Callable, NamedTuple, Optional
+
+from pydumpfile.errors import UnsupportedError, UsageError
+from pydumpfile.filter.level import MAX_LEVEL
+
+_MAX_LEVELS = 32
+_MAX_THREADS = 1024
+_SUFFIXES = "KMGTPE"
+
+
+class Options(NamedTuple):
+    """One command line, understood."""
+
+    operands: tuple[str, ...] = ()
+    compression: str = "none"
+    compress_level: Optional[int] = None
+    levels: tuple[int, ...] = (0,)
+    """Tried one after the other while there is no space for the dump."""
+    flattened: bool = False
+    rearrange: bool = False
+    dump_dmesg: bool = False
+    partial_dmesg: bool = False
+    check_params: bool = False
+    force: bool = False
+    n_threads: Optional[int] = None
+    max_rss: Optional[int] = None
+    """Bytes."""
+    use_mmap: bool = True
+    message_level: int = 7
+    debug: bool = False
+    help: bool = False
+    version: bool = False
+
+    @property
+    def only_asks(self) -> bool:
+        """Nothing is to be read or written."""
+        return self.help or self.version or self.check_params
+
+
+class Option(NamedTuple):
+    """One line of the table."""
+
+    flags: str
+    """``-d`` or ``--num-threads`` or both, separated by a blank."""
+    field: str
+    """Of :class:`Options`; empty for what is accepted and changes nothing."""
+    help: str
+    """Empty: not worth a line of ``--help``."""
+    metavar: str = ""
+    """Name of its argument; empty if it has none."""
+    parse: Callable[[str], Any] = str
+    value: Any = True
+    """Of the field, where there is no argument."""
+    unsupported: str = ""
+    """What it would ask for that pydumpfile cannot do (yet)."""
+
+
+def _number(what: str, most: int) -> Callable[[str], int]:
+    """From text to a decimal number from 0 to ``most``."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most):
+            raise UsageError(f"{what} {text[:40]!r} is not a number from 0 to {most}")
+        return int(text)
+
+    return parse
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    level = _number("dump level", MAX_LEVEL)
+    levels = tuple(level(part) for part in text.split(","))
+    if len(levels) > _MAX_LEVELS:
+        raise UsageError(f"{len(levels)} dump levels are too many: {_MAX_LEVELS} can be tried")
+    return levels
+
+
+def _size(text: str) -> int:
+    """Bytes, or with one of the suffixes K, M, G, T, P, E; each 1024 times the one before."""
+    digits, shift = text, 0
+    if text[-1:].upper() in tuple(_SUFFIXES):
+        digits, shift = text[:-1], 10 * (_SUFFIXES.index(text[-1].upper()) + 1)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
+        raise UsageError(f"size {text[:40]!r} is not a number of bytes, as 40M or 65536")
+    return int(digits) << shift
+
+
+def _compress_level(text: str) -> int:
+    """May be negative: zstd's fast levels."""
+    sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text)
+    return sign * _number("compression level", 100)(digits)
+
+
+OPTIONS = (
+    Option("-c", "compression", "compress pages with zlib", value="zlib"),
+    Option("-l", "compression", "compress pages with lzo", value="lzo"),
+    Option("-p", "compression", "compress pages with snappy", value="snappy"),
+    Option("-z", "compression", "compress pages with zstd", value="zstd"),
+    Option("--compress-level", "compress_level", "how hard to try, in the codec's own numbers",
+           "N", _compress_level),
+    Option("-d", "levels", "leave out pages by level, 0 to 31 (default: 0, none); of several"
+           " the next is tried when there is no space", "LEVEL[,...]", _levels),
+    Option("-F", "flattened", "write to standard output, for a pipe; messages to standard error"),
+    Option("-R", "rearrange", "make DUMPFILE of what -F wrote, from standard input"),
+    Option("--dump-dmesg", "dump_dmesg", "write the kernel's log instead of a dump"),
+    Option("--partial-dmesg", "partial_dmesg", "only of it what came after the last dmesg -c"),
+    Option("-f", "force", "overwrite DUMPFILE if it exists"),
+    Option("--num-threads", "n_threads", "threads that read and compress (default: what CPUs and"
+           " memory allow)", "N", _number("number of threads", _MAX_THREADS)),
+    Option("--max-rss", "max_rss", "memory to use at most, as 40M", "SIZE", _size),
+    Option("--non-mmap", "use_mmap", "read VMCORE with read(2), not mmap(2)", value=False),
+    Option("--check-params", "check_params", "only say whether the command line is right"),
+    Option("--message-level", "message_level", "what to say, 0 to 31 (default: 7)",
+           "N", _number("message level", 31)),
+    Option("-D", "debug", "say details as well"),
+    Option("-v --version", "version", "show the version, and which codecs are there"),
+    Option("-h --help", "help", "show this"),
+    # Buffers are bounded without being told, and there are no other files than the dump.
+    Option("-b", "", "", "ORDER", _number("block order", 31)),
+    Option("--cyclic-buffer", "", "", "KIB", _number("buffer size", 1 << 40)),
+    Option("--num-buffers", "", "", "N", _number("number of buffers", 1 << 20)),
+    Option("--non-cyclic", "", ""),
+    Option("--work-dir", "", "", "DIR"),
+    # Refused by name, so that nobody takes one for a spelling mistake.
+    Option("-E", "", "", unsupported="ELF output"),
+    Option("-e --exclude-unused-vm", "", "", unsupported="leaving out unused vmemmap"),
+    Option("-g", "", "", "FILE", unsupported="making a vmcoreinfo file"),
+    Option("-i", "", "", "FILE", unsupported="a vmcoreinfo file"),
+    Option("-x", "", "", "VMLINUX", unsupported="a vmlinux as description of the kernel"),
+    Option("-X", "", "", unsupported="leaving out Xen's domU pages"),
+    Option("-L", "", "", "SIZE", unsupported="a limit on the dump's size"),
+    Option("--split", "", "", unsupported="splitting a dump"),
+    Option("--splitblock-size", "", "", "KIB", unsupported="splitting a dump"),
+    Option("--reassemble", "", "", unsupported="joining the parts of a dump"),
+    Option("--dry-run", "", "", unsupported="a dry run"),
+    Option("--show-stats", "", "", unsupported="makedumpfile's report"),
+    Option("--mem-usage", "", "", unsupported="the memory usage of the running kernel"),
+    Option("--vtop", "", "", "ADDRESS", unsupported="showing a page-table walk"),
+    Option("--config", "", "", "FILE", unsupported="erasing data"),
+    Option("--eppic", "", "", "FILE", unsupported="erasing data"),
+    Option("--extension", "", "", "FILE", unsupported="a filter extension"),
+    Option("--diskset", "", "", "FILE", unsupported="a sadump disk set"),
+    Option("--xen-syms", "", "", "FILE", unsupported="Xen"),
+    Option("--xen-vmcoreinfo", "", "", "FILE", unsupported="Xen"),
+    Option("--xen_phys_start", "", "", "ADDRESS", unsupported="Xen"),
+)  # fmt: skip
+
+_REFUSED_TOGETHER = (
+    ("rearrange", "-R", "compression", "a codec"),
+    ("rearrange", "-R", "levels", "-d"),
+    ("rearrange", "-R", "flattened", "-F"),
+    ("rearrange", "-R", "dump_dmesg", "--dump-dmesg"),
+)
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Understand ``arguments``, and refuse what cannot be meant.
+
+    :raises UsageError: unknown options, missing arguments, no numbers, too many operands.
+    :raises UnsupportedError: an option of makedumpfile that pydumpfile does not have.
+    """
+    by_flag = {flag: option for option in OPTIONS for flag in option.flags.split()}
+    try:
+        found, operands = gnu_getopt(list(arguments), _letters(by_flag), list(_words(by_flag)))
+    except GetoptError as error:
+        raise UsageError(error.msg) from error
+    options = Options(operands=tuple(operands))
+    for flag, argument in found:
+        option = by_flag[flag]
+        if option.unsupported:
+            raise UnsupportedError(f"{flag}: {option.unsupported}")
+        value = option.parse(argument) if option.metavar else option.value
+        if option.field:
+            options = options._replace(**{option.field: value})
+    if not (options.help or options.version):
+        _check(options)
+    return options
+
+
+def _letters(by_flag: dict[str, Option]) -> str:
+    """The short options as getopt wants them: ``d:F``."""
+    return "".join(
+        flag[1] + (":" if option.metavar else "")
+        for flag, option in by_flag.items()
+        if not flag.startswith("--")
+    )
+
+
+def _words(by_flag: dict[str, Option]) -> Iterator[str]:
+    """The long ones: ``num-threads=``."""
+    for flag, option in by_flag.items():
+        if flag.startswith("--"):
+            yield flag[2:] + ("=" if option.metavar else "")
+
+
+def _check(options: Options) -> None:
+    defaults = Options()
+    for one, one_flag, other, other_flag in _REFUSED_TOGETHER:
+        if all(getattr(options, name) != getattr(defaults, name) for name in (one, other)):
+            raise UsageError(f"{one_flag} and {other_flag} do not go together")
+    if options.partial_dmesg and not options.dump_dmesg:
+        raise UsageError("--partial-dmesg only goes with --dump-dmesg")
+    wanted = operand_names(options)
+    if len(options.operands) != len(wanted):
+        given = " ".join(options.operands) or "none"
+        raise UsageError(f"expected {' '.join(wanted)}, found {given}")
+
+
+def operand_names(options: Options) -> tuple[str, ...]:
+    """The operands that ``options`` take."""
+    if options.rearrange:
+        return ("DUMPFILE",)
+    if options.flattened:
+        return ("VMCORE",)
+    return ("VMCORE", "DUMPFILE")

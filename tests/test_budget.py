@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How many threads a machine can afford."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from pydumpfile.budget import Spare, affordable_threads, look_around
+
+MIB = 1 << 20
+PLENTY = 1 << 40
+
+
+@pytest.mark.parametrize(
+    ("n_cpus", "available", "wanted", "max_rss", "threads"),
+    [(1, PLENTY, None, None, 1), (2, PLENTY, None, None, 2), (64, PLENTY, None, None, 3),
+     (2, PLENTY, 8, None, 8), (64, PLENTY, 0, None, 1), (64, PLENTY, 1, None, 1),
+     (64, 200 * MIB, 64, None, 15), (64, 40 * MIB, 64, None, 1), (64, 0, 64, None, 1),
+     (64, PLENTY, 64, 128 * MIB, 9), (64, PLENTY, None, 40 * MIB, 1),
+     (2, PLENTY, None, 1 << 30, 2), (64, 64 * MIB, None, 1 << 30, 3)],
+)  # fmt: skip
+def test_affordable_threads(
+    n_cpus: int, available: int, wanted: Optional[int], max_rss: Optional[int], threads: int
+) -> None:
+    spare = Spare(n_cpus, available, 16 * MIB)
+    assert affordable_threads(spare, wanted, max_rss) == threads
+
+
+def test_this_machine() -> None:
+    spare = look_around()
+    assert spare.n_cpus == len(os.sched_getaffinity(0))
+    assert MIB < spare.rss_size < spare.available_size < PLENTY
+
+
+@pytest.mark.parametrize("meminfo", ["", "MemAvailable:\n", "MemAvailable: much kB\n"])
+def test_a_strange_proc_takes_nothing_away(tmp_path: Path, meminfo: str) -> None:
+    (tmp_path / "meminfo").write_text(meminfo)
+    assert look_around(str(tmp_path)).available_size == PLENTY
