@@ -91,7 +91,8 @@ def run_case(case: Case, base: str, logs: Path) -> Outcome:
 def run_first_patches(base: str, n_patches: int, logs: Path) -> list[str]:
     """Boot with the first patches of the series only; gives what is wrong."""
     image = build_image(base, first=n_patches)
-    boot = Boot("hashes any 4096 65536 1000003\nmmaps mmap 4194304\nmessages end\n")
+    steps = "hashes any 4096 65536 1000003\nmmaps mmap 4194304\nmessages end\n"
+    boot = Boot(steps, memory_mib=512)
     console = run_boot(boot, image, logs / f"{base}-first-{n_patches}.log")
     errors = _hash_errors(_hashes(console))
     if not oldmem_ranges(console.section("dmesg-end")):
@@ -148,9 +149,7 @@ def cases() -> list[Case]:
         ),
         Case(
             "qemu64-2M",
-            Boot(
-                both_ways, machine=_RAM_BELOW_4G, memory_mib=_MEMORY_WITH_1G_MIB, cpu="qemu64"
-            ),
+            Boot(both_ways, machine=_RAM_BELOW_4G, memory_mib=_MEMORY_WITH_1G_MIB, cpu="qemu64"),
             _all_of({"2M"}, {"1G"}),
         ),
         Case(
