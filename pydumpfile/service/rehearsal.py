@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A rehearsal: the whole capture path, run for real on a machine of 4 MiB that never was.
+
+It proves that an installation works (the compiled module loads, the codecs are found, threads and
+pipes do what they should), and running it is how :mod:`pydumpfile.service.trace` finds out what the
+capture path uses. Every act is a process of its own, as in the crash kernel; who rehearses says how
+to start it: on this system, under a trace, or inside the tree of an initramfs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import subprocess
+from collections.abc import Iterable, Sequence
+from struct import Struct
+from typing import Callable
+
+from pydumpfile.errors import PydumpfileError
+from pydumpfile.service import specimen
+
+Run = Callable[[str, Sequence[str]], "subprocess.CompletedProcess[bytes]"]
+"""Starts the command under a name (``pydumpfile``, ``makedumpfile``) with these arguments."""
+
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+"""What a program finds in a crash kernel: next to nothing."""
+TIME_LIMIT_S = 120
+_SIGNATURE = b"KDUMP   "
+
+OPTIONS = {"none": (), "zlib": ("-c",), "lzo": ("-l",), "snappy": ("-p",), "zstd": ("-z",)}
+_FLAGS = {"none": 0, "zlib": 0x1, "lzo": 0x2, "snappy": 0x4, "zstd": 0x20}
+"""Of the page descriptors and, for a dump that is complete, the header's status."""
+_LEVEL = ("-d", "31")
+_STATUS = Struct("<IiiI")
+_STATUS_OFF = 424  # of status, block_size, sub_hdr_size, bitmap_blocks in the header
+_DESCRIPTOR = Struct("<qIIQ")
+_FLATTENED_SIGNATURE = b"makedumpfile\0"
+_FLATTENED_HEADER_SIZE = 4096
+_RECORD = Struct(">qq")
+
+
+class RehearsalError(PydumpfileError):
+    """The capture path of this installation does not work; says what it did instead."""
+
+    exit_code = 1
+
+
+def rehearse(run: Run, directory: str, codecs: Iterable[str], seen_as: str = "") -> dict[str, str]:
+    """Play all acts, with a core in ``directory``, an existing and empty one.
+
+    :param codecs: the codecs that have to work.
+    :param seen_as: where ``directory`` is for the processes that ``run`` starts, if elsewhere.
+    :return: the SHA-256 of each dump, by the name of the act; the same on every system.
+    :raises RehearsalError: an act did not end as it should.
+    """
+    stage = _Stage(run, directory, seen_as or directory)
+    for codec in codecs:
+        stage.dump(codec)
+        stage.dump(codec, "--num-threads", "2")
+        stage.stream(codec)
+    stage.log()
+    stage.version()
+    stage.failure()
+    return stage.digests
+
+
+class _Stage:
+    """The acts, each a method that checks what came of it."""
+
+    def __init__(self, run: Run, directory: str, seen_as: str) -> None:
+        self._run = run
+        self._directory = directory
+        self._seen_as = seen_as
+        self.digests: dict[str, str] = {}
+        specimen.write(os.path.join(directory, "vmcore"))
+
+    def dump(self, codec: str, *more: str) -> None:
+        """A dump to a file, which has to keep what the machine says."""
+        act = " ".join((codec, *more))
+        arguments = (*_LEVEL, *OPTIONS[codec], *more, self._name("vmcore"), self._name("dump"))
+        self._play(act, "pydumpfile", arguments)
+        path = os.path.join(self._directory, "dump")
+        try:
+            with open(path, "rb") as file:
+                dump = file.read()
+        except OSError as error:
+            raise RehearsalError(f"rehearsal of {act}: no dump was written ({error})") from error
+        os.unlink(path)
+        _check_dump(act, dump, _FLAGS[codec])
+        self._remember(act, codec, dump)
+
+    def stream(self, codec: str) -> None:
+        """The same dump through a pipe, called as the kdump services of distributions call it."""
+        act = f"{codec} -F"
+        arguments = (*OPTIONS[codec], *_LEVEL, "-F", self._name("vmcore"))
+        done = self._play(act, "makedumpfile", arguments)
+        self._remember(act, codec, _rearranged(act, done.stdout))
+
+    def log(self) -> None:
+        """The dead kernel's messages."""
+        arguments = ("--dump-dmesg", self._name("vmcore"), self._name("log"))
+        self._play("the kernel log", "makedumpfile", arguments)
+        path = os.path.join(self._directory, "log")
+        with open(path, encoding="utf-8") as file:
+            log = file.read()
+        os.unlink(path)
+        if specimen.LOG_LINE not in log:
+            raise RehearsalError(f"rehearsal of the kernel log: it is {log!r}")
+
+    def version(self) -> None:
+        """Nothing is said that was not asked for, by the interpreter for one."""
+        done = self._play("-v", "pydumpfile", ("-v",))
+        if done.stderr or not done.stdout:
+            raise RehearsalError(f"rehearsal of -v: unexpected words: {_words(done.stderr)}")
+
+    def failure(self) -> None:
+        """A core that is not there: the message has to name it."""
+        missing = self._name("nothing")
+        done = self._run("pydumpfile", (*_LEVEL, missing, self._name("dump")))
+        if done.returncode <= 0 or missing.encode() not in done.stderr:
+            raise RehearsalError(
+                f"rehearsal of a missing core: exit status {done.returncode}, and it says: "
+                + _words(done.stderr)
+            )
+
+    def _name(self, name: str) -> str:
+        return os.path.join(self._seen_as, name)
+
+    def _play(
+        self, act: str, program: str, arguments: Sequence[str]
+    ) -> subprocess.CompletedProcess[bytes]:
+        done = self._run(program, arguments)
+        if done.returncode != 0:
+            raise RehearsalError(
+                f"rehearsal of {act}: {program} {' '.join(arguments)} ended with exit status "
+                f"{done.returncode}: {_words(done.stderr)}"
+            )
+        return done
+
+    def _remember(self, act: str, codec: str, dump: bytes) -> None:
+        digest = hashlib.sha256(dump).hexdigest()
+        if self.digests.get(codec, digest) != digest:
+            raise RehearsalError(f"rehearsal of {act}: not the same dump as without")
+        self.digests[act] = digest
+
+
+def _words(output: bytes) -> str:
+    """The end of what a process said, on one line."""
+    lines = output.decode("utf-8", "replace").split("\n")
+    return " / ".join(line.strip() for line in lines if line.strip())[-2000:] or "(nothing)"
+
+
+def _check_dump(act: str, dump: bytes, flag: int) -> None:
+    """Whether ``dump`` is complete and keeps exactly the pages that level 31 keeps."""
+    try:
+        status, block_size, sub_hdr_size, blocks = _STATUS.unpack_from(dump, _STATUS_OFF)
+        bitmap2_off = (1 + sub_hdr_size + blocks // 2) * block_size
+        n_pages = specimen.N_PAGES - sum(specimen.LEFT_OUT.values())
+        table_off = (1 + sub_hdr_size + blocks) * block_size
+        table = [_DESCRIPTOR.unpack_from(dump, table_off + 24 * i) for i in range(n_pages)]
+    except struct.error as error:
+        raise RehearsalError(f"rehearsal of {act}: no dump but {len(dump)} bytes") from error
+    kept = dump[bitmap2_off : bitmap2_off + specimen.N_PAGES // 8]
+    found = (
+        (dump[:8] == _SIGNATURE, "its signature"),
+        (status == flag, f"status {status:#x}, not {flag:#x}"),
+        (kept == specimen.kept_bitmap(), "it keeps other pages than it should"),
+        (
+            all(off > 0 and off + size <= len(dump) for off, size, _, _ in table),
+            "pages are missing",
+        ),
+        (any(how == flag for _, _, how, _ in table), "no page is compressed"),
+    )
+    wrong = [what for good, what in found if not good]
+    if wrong:
+        raise RehearsalError(f"rehearsal of {act}: the dump is wrong: {'; '.join(wrong)}")
+
+
+def _rearranged(act: str, stream: bytes) -> bytes:
+    """The file that a flattened ``stream`` describes."""
+    dump = bytearray()
+    at = _FLATTENED_HEADER_SIZE
+    if not stream.startswith(_FLATTENED_SIGNATURE):
+        raise RehearsalError(f"rehearsal of {act}: the stream starts with {stream[:16]!r}")
+    while at + _RECORD.size <= len(stream):
+        off, size = _RECORD.unpack_from(stream, at)
+        at += _RECORD.size
+        if off < 0:
+            return bytes(dump)
+        dump.extend(bytes(max(0, off + size - len(dump))))
+        dump[off : off + size] = stream[at : at + size]
+        at += size
+    raise RehearsalError(f"rehearsal of {act}: the stream has no end")
