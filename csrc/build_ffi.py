@@ -16,7 +16,7 @@ _DECLARATIONS = "".join(
     if not line.startswith("#")
 )
 # setuptools wants source paths relative to setup.py.
-_SOURCES = [os.path.join("csrc", name) for name in ("classify.c", "zero.c", "encode.c")]
+_SOURCES = [os.path.join("csrc", name) for name in ("classify.c", "zero.c", "batch.c", "encode.c")]
 
 ffibuilder = FFI()
 ffibuilder.cdef(_DECLARATIONS)

@@ -1,147 +1,107 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * From pages to the bytes of a dump: which pages to compress, a loop around a library's compressor,
- * and the layout of descriptors and data (docs/formats.md).
+ * The data of a batch of pages, compressed one by one with a function that some library lent. What
+ * libraries differ in is here: the order of arguments, what they call an error, and whether they
+ * stop where their result would be no smaller than the page, or run on and need room to.
  */
 #include <string.h>
 
 #include "pagescan.h"
 
-#define DESCRIPTOR_SIZE 24
+typedef int (*compress2_fn)(uint8_t *out, unsigned long *out_size, const uint8_t *page,
+			    unsigned long size, int level);
+typedef int (*lzo1x_fn)(const uint8_t *page, size_t size, uint8_t *out, size_t *out_size,
+			void *workspace);
+typedef int (*snappy_fn)(const uint8_t *page, size_t size, uint8_t *out, size_t *out_size);
+typedef size_t (*libdeflate_fn)(void *workspace, const uint8_t *page, size_t size, uint8_t *out,
+				size_t out_size);
+typedef size_t (*zstd_fn)(void *workspace, uint8_t *out, size_t out_size, const uint8_t *page,
+			  size_t size);
 
-static void put_le(uint8_t *at, uint64_t value, int n_bytes)
+#define Z_BUF_ERROR (-5)
+#define ZSTD_MAX_CODE 120		/* results above its negative are errors (ZSTD_isError()) */
+#define ZSTD_DST_SIZE_TOO_SMALL 70	/* ZSTD_error_dstSize_tooSmall, stable since 1.3.1 */
+
+/* What a page may become on its way: snappy says size + size / 6 + 32, lzo size + size / 16 + 67. */
+static uint64_t worst_size(uint64_t page_size)
 {
-	for (int i = 0; i < n_bytes; i++)
-		at[i] = (uint8_t)(value >> (8 * i));
+	return page_size + page_size / 6 + 67;
 }
 
-int64_t pydump_list_pages(const uint8_t *bits, uint64_t first_bit, uint64_t end_bit,
-			  uint64_t page_size, uint64_t *off, uint64_t max)
+/*
+ * Compress one page to out, which has room for its worst size. Returns the size of the result, that
+ * of the page if it is no smaller, or a negative status.
+ */
+static int64_t compress_page(const struct pydump_compressor *by, const uint8_t *page,
+			     uint64_t size, uint8_t *out)
 {
-	uint64_t bit = first_bit, n = 0;
+	const size_t smaller = size - 1;
+	unsigned long room = smaller;
+	size_t result = worst_size(size);
 
-	while (bit < end_bit && n < max) {
-		unsigned int rest = (unsigned int)bits[bit >> 3] >> (bit & 7);
-
-		if (rest) {
-			bit += (uint64_t)__builtin_ctz(rest);
-			if (bit < end_bit)
-				off[n++] = (bit - first_bit) * page_size;
-			bit++;
-			continue;
+	switch (by->signature) {
+	case PYDUMP_COMPRESS2:
+		switch (((compress2_fn)by->function)(out, &room, page, size, by->level)) {
+		case 0:
+			return (int64_t)room;
+		case Z_BUF_ERROR:
+			return (int64_t)size;
 		}
-		bit = (bit | 7) + 1;
-		while (bit + 64 <= end_bit) {	/* long stretches of nothing */
-			uint64_t word;
-
-			memcpy(&word, bits + (bit >> 3), sizeof(word));
-			if (word)
-				break;
-			bit += 64;
-		}
+		return PYDUMP_CODEC_FAILED;
+	case PYDUMP_LZO1X:
+		if (((lzo1x_fn)by->function)(page, size, out, &result, by->workspace))
+			return PYDUMP_CODEC_FAILED;
+		break;
+	case PYDUMP_SNAPPY:
+		if (((snappy_fn)by->function)(page, size, out, &result))
+			return PYDUMP_CODEC_FAILED;
+		break;
+	case PYDUMP_LIBDEFLATE:
+		result = ((libdeflate_fn)by->function)(by->workspace, page, size, out, smaller);
+		if (!result)
+			return (int64_t)size;
+		break;
+	case PYDUMP_ZSTD:
+		result = ((zstd_fn)by->function)(by->workspace, out, smaller, page, size);
+		if (result == (size_t)-ZSTD_DST_SIZE_TOO_SMALL)
+			return (int64_t)size;
+		if (result > (size_t)-ZSTD_MAX_CODE)
+			return PYDUMP_CODEC_FAILED;
+		break;
+	default:
+		return PYDUMP_BAD_ARGUMENT;
 	}
-	return (int64_t)n;
+	return (int64_t)(result < size ? result : size);
 }
 
-int64_t pydump_spans(const uint64_t *off, uint64_t n, uint64_t page_size, uint64_t gap,
-		     uint64_t *spans)
+uint64_t pydump_encode_room(uint64_t n_pages, uint64_t page_size)
 {
-	int64_t n_spans = 0;
-
-	for (uint64_t i = 0; i < n; i++) {
-		if (n_spans && off[i] <= spans[2 * n_spans - 1] + gap) {
-			spans[2 * n_spans - 1] = off[i] + page_size;
-			continue;
-		}
-		spans[2 * n_spans] = off[i];
-		spans[2 * n_spans + 1] = off[i] + page_size;
-		n_spans++;
-	}
-	return n_spans;
+	return n_pages ? (n_pages - 1) * page_size + worst_size(page_size) : 0;
 }
 
-int64_t pydump_segments(const uint64_t *off, const uint8_t *state, uint64_t n, uint64_t page_size,
-			uint64_t *segments)
+int64_t pydump_encode(const struct pydump_compressor *compressor, const struct pydump_batch *batch,
+		      uint8_t *out, uint64_t out_size, uint32_t *sizes)
 {
-	int64_t n_segments = 0;
-
-	for (uint64_t i = 0; i < n; i++) {
-		if (state[i] != PYDUMP_PAGE_DATA)
-			continue;
-		segments[2 * n_segments] = off[i];
-		segments[2 * n_segments + 1] = page_size;
-		n_segments++;
-	}
-	return n_segments;
-}
-
-int64_t pydump_compress2(pydump_compress2_fn compress2, int level, const uint8_t *source,
-			 const uint64_t *segments, uint64_t n, uint8_t *out, uint64_t out_size,
-			 uint64_t *sizes)
-{
-	const int buffer_error = -5;	/* Z_BUF_ERROR: the result does not fit */
+	const uint64_t page_size = batch->page_size;
 	uint64_t used = 0;
 
-	for (uint64_t i = 0; i < n; i++) {
-		const uint64_t size = segments[2 * i + 1];
-		unsigned long result = size;
-		int status;
-
-		if (size > out_size - used)
-			return PYDUMP_NO_SPACE;
-		status = compress2(out + used, &result, source + segments[2 * i], size, level);
-		if (status == buffer_error || (!status && result >= size))
-			result = 0;
-		else if (status)
-			return PYDUMP_CODEC_FAILED;
-		sizes[i] = result;
-		used += result;
-	}
-	return (int64_t)used;
-}
-
-static void put_descriptor(uint8_t *at, uint64_t off, uint64_t size, uint32_t flags)
-{
-	put_le(at, off, 8);
-	put_le(at + 8, size, 4);
-	put_le(at + 12, flags, 4);
-	put_le(at + 16, 0, 8);
-}
-
-int64_t pydump_lay_out(const struct pydump_batch *batch, const uint8_t *encoded,
-		       const uint64_t *sizes, uint64_t n_sizes, uint8_t *descriptors, uint8_t *out,
-		       uint64_t out_size)
-{
-	uint64_t used = 0, n_data = 0;
-
+	if (out_size < pydump_encode_room(batch->n, page_size))
+		return PYDUMP_NO_SPACE;
 	for (uint64_t i = 0; i < batch->n; i++) {
-		const uint8_t *bytes = batch->pages + batch->off[i];
-		uint64_t size = batch->page_size;
-		uint32_t flags = 0;
+		const uint8_t *page = batch->pages + batch->off[i];
+		int64_t size = (int64_t)page_size;
 
-		if (batch->state[i] == PYDUMP_PAGE_LOST)
+		sizes[i] = 0;
+		if (batch->state[i] != PYDUMP_PAGE_DATA)
 			continue;
-		if (batch->state[i] == PYDUMP_PAGE_ZERO) {
-			put_descriptor(descriptors, batch->zero_off, size, 0);
-			descriptors += DESCRIPTOR_SIZE;
-			continue;
-		}
-		if (encoded) {
-			if (n_data >= n_sizes)
-				return PYDUMP_BAD_ARGUMENT;
-			if (sizes[n_data] && sizes[n_data] < size) {
-				bytes = encoded;
-				size = sizes[n_data];
-				flags = batch->codec_flag;
-			}
-			encoded += sizes[n_data++];
-		}
-		if (size > out_size - used)
-			return PYDUMP_NO_SPACE;
-		memcpy(out + used, bytes, size);
-		put_descriptor(descriptors, batch->data_off + used, size, flags);
-		descriptors += DESCRIPTOR_SIZE;
-		used += size;
+		if (compressor)
+			size = compress_page(compressor, page, page_size, out + used);
+		if (size < 0)
+			return size;
+		if ((uint64_t)size == page_size)
+			memcpy(out + used, page, page_size);
+		sizes[i] = (uint32_t)size;
+		used += (uint64_t)size;
 	}
 	return (int64_t)used;
 }

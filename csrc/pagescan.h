@@ -138,44 +138,52 @@ enum pydump_page_state {
 	PYDUMP_PAGE_LOST		/* could not be read: no descriptor, no data */
 };
 
-/* Offset and length of the pages in state DATA, as pairs. Returns how many pairs. */
-int64_t pydump_segments(const uint64_t *off, const uint8_t *state, uint64_t n, uint64_t page_size,
-			uint64_t *segments);
+/* Signatures of the functions that compress a page; pydumpfile.codecs.Signature. */
+enum pydump_signature {
+	PYDUMP_COMPRESS2,		/* compress2() of zlib */
+	PYDUMP_LZO1X,			/* lzo1x_1_compress() of lzo */
+	PYDUMP_SNAPPY,			/* snappy_compress() of snappy */
+	PYDUMP_LIBDEFLATE,		/* libdeflate_zlib_compress() */
+	PYDUMP_ZSTD,			/* ZSTD_compress2() */
+	PYDUMP_SIGNATURES
+};
 
-/* zlib's compress2(): any function with its signature and meaning. */
-typedef int (*pydump_compress2_fn)(uint8_t *dest, unsigned long *dest_size, const uint8_t *source,
-				   unsigned long source_size, int level);
+/* A function that some library lent, and what to call it with. */
+struct pydump_compressor {
+	void (*function)(void);
+	void *workspace;		/* of the library's own kind: one for each thread */
+	uint32_t signature;
+	int32_t level;			/* compress2() is told; others have it in their workspace */
+};
 
-/*
- * Compress each of n segments of source with compress2() at level, one result behind the other into
- * out; sizes gets the length of each. A segment that does not get smaller has size 0 and takes no
- * room. out must have room for all segments uncompressed. Returns the bytes used of out.
- */
-int64_t pydump_compress2(pydump_compress2_fn compress2, int level, const uint8_t *source,
-			 const uint64_t *segments, uint64_t n, uint8_t *out, uint64_t out_size,
-			 uint64_t *sizes);
-
-/* Where the pages of a batch come from and where in the dump they go. */
+/* Some pages, where they are, and where in the dump they go. */
 struct pydump_batch {
 	const uint8_t *pages;
 	const uint64_t *off;		/* of each page, in pages */
 	const uint8_t *state;		/* enum pydump_page_state of each page */
 	uint64_t n;
 	uint64_t page_size;
-	uint64_t data_off;		/* file offset of the first byte written to out */
+	uint64_t data_off;		/* file offset of the first page's data */
 	uint64_t zero_off;		/* file offset of the shared zero page */
 	uint32_t codec_flag;		/* descriptor flag of a compressed page */
 };
 
+/* How large pydump_encode()'s out has to be: libraries may write more than they keep. */
+uint64_t pydump_encode_room(uint64_t n_pages, uint64_t page_size);
+
 /*
- * Lay out a batch: 24-byte kdump page descriptors, one for each page that is not lost, and the page
- * data they point at. encoded holds
- * the results of a codec, one behind the other, for the pages in state DATA in order, and sizes
- * their lengths; a page whose size is 0 or no smaller than the page is stored raw, and so are all
- * if encoded is NULL. Returns the bytes of out used.
+ * The data of a batch, one page behind the other in out: compressed if compressor is not NULL and
+ * the page gets smaller by it, else as it is. sizes gets the length of each: page_size if it is not
+ * compressed, 0 if its state says that nothing is stored. Returns the bytes of out used.
  */
-int64_t pydump_lay_out(const struct pydump_batch *batch, const uint8_t *encoded,
-		       const uint64_t *sizes, uint64_t n_sizes, uint8_t *descriptors, uint8_t *out,
-		       uint64_t out_size);
+int64_t pydump_encode(const struct pydump_compressor *compressor, const struct pydump_batch *batch,
+		      uint8_t *out, uint64_t out_size, uint32_t *sizes);
+
+/*
+ * 24-byte kdump page descriptors of a batch with these sizes, one for each page that is not lost.
+ * Returns how many.
+ */
+int64_t pydump_describe(const struct pydump_batch *batch, const uint32_t *sizes,
+			uint8_t *descriptors);
 
 #endif

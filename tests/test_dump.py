@@ -27,12 +27,12 @@ from pydumpfile.sources.elf import ElfSource
 from tests.builders import BuiltCore, bits
 from tests.builders.vmcoreinfo import CRASHTIME
 from tests.conftest import MIB, SMALL, Command, CoreMaker
+from tests.decompress import CODEC_FLAGS
 from tests.sinks.kdump_reader import Dump
 from tests.sources.rawelf import Segment, raw_elf
 
 PAGE = 4096
 ZERO = bytes(PAGE)
-STATUS = {"none": 0, "zlib": 0x1, "zstd": 0x20}
 
 MACHINES = {
     "small": SMALL,
@@ -96,7 +96,7 @@ def check_order(dump: Dump, level: int) -> None:
 def check_headers(dump: Dump, built: BuiltCore, level: int, compression: str) -> None:
     assert dump.signature == b"KDUMP   "
     assert dump.header_version == 6
-    assert dump.status == STATUS[compression]
+    assert dump.status == CODEC_FLAGS[compression]
     assert dump.block_size == PAGE
     notes = _notes_of(built.path)
     assert dump.sub_hdr_size == -(-(104 + len(notes)) // PAGE)
@@ -132,7 +132,7 @@ def _notes_of(path: Path) -> bytes:
         return core.read(int.from_bytes(header[96:104], "little"))
 
 
-@pytest.mark.parametrize("compression", STATUS)
+@pytest.mark.parametrize("compression", CODEC_FLAGS)
 @pytest.mark.parametrize("level", [0, 1, 30, 31])
 def test_every_page_of_a_dump(
     small: BuiltCore, tmp_path: Path, level: int, compression: str
@@ -154,7 +154,7 @@ def test_every_page_of_a_dump(
     assert (statistics.level, statistics.compression) == (level, compression)
     assert (statistics.release, statistics.page_size) == ("6.12.0", PAGE)
     stored = {d.flags for d in dump.descriptors.values()}
-    assert STATUS[compression] in stored
+    assert CODEC_FLAGS[compression] in stored
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -172,7 +172,7 @@ def test_other_machines(core_of: CoreMaker, tmp_path: Path, name: str) -> None:
     assert statistics.existing == statistics.kept + left_out + before
 
 
-@pytest.mark.parametrize("compression", STATUS)
+@pytest.mark.parametrize("compression", CODEC_FLAGS)
 def test_python_writes_the_same_bytes(
     core_of: CoreMaker, tmp_path: Path, compression: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,7 +342,7 @@ class TestLostPages:
 def check_prefix(dump: Dump, built: BuiltCore) -> int:
     """Of an interrupted dump: marked, and every page it has is right; how many it has."""
     assert dump.incomplete
-    assert dump.status & ~8 == STATUS["none"]
+    assert dump.status & ~8 == CODEC_FLAGS["none"]
     seen = [dump.page(pfn) for pfn in dump.pfns]  # asserts that no descriptor is wild
     n = sum(page is not None for page in seen)
     assert all(page is not None for page in seen[:n]), "pages in pfn order, then nothing"

@@ -9,9 +9,10 @@ finds those that are zero, has the rest compressed, and lays out descriptors and
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Optional, Protocol
 
 from pydumpfile import loops
+from pydumpfile.codecs import Codec, make_codec
 from pydumpfile.pfn import Range
 
 BATCH_PAGES = 512
@@ -31,8 +32,8 @@ class Packer(Protocol):
     """The loops over pages: C, or its reference in Python."""
 
     @property
-    def codec_flag(self) -> int:
-        """The header's status bit of the codec."""
+    def codec(self) -> Codec:
+        """What pages are compressed with."""
 
     def next_page(self, bits: bytearray, first_bit: int) -> int:
         """The first bit set from ``first_bit`` on; the number of bits if there is none."""
@@ -67,16 +68,19 @@ class Packer(Protocol):
         """
 
 
-def make_packer(page_size: int, compression: str) -> Packer:
-    """The packer that PYDUMPFILE_KERNEL demands, with the codec called ``compression``.
+def make_packer(
+    page_size: int, compression: str, compression_level: Optional[int] = None
+) -> Packer:
+    """The packer that PYDUMPFILE_KERNEL demands, with a codec of its own.
 
-    :raises UsageError: there is no such codec.
-    :raises UnsupportedError: the codec's library is missing.
+    :param compression: which codec, and how hard it tries; see
+        :func:`pydumpfile.codecs.make_codec`, which also raises what there is to raise.
     """
+    codec = make_codec(compression, compression_level)
     if loops.in_python():
         from pydumpfile.packing.reference import ReferencePacker  # noqa: PLC0415
 
-        return ReferencePacker(page_size, compression)
+        return ReferencePacker(page_size, codec)
     from pydumpfile.packing.native import NativePacker  # noqa: PLC0415
 
-    return NativePacker(page_size, compression)
+    return NativePacker(page_size, codec)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""csrc/zero.c and csrc/encode.c for Python; they run without the GIL."""
+"""csrc/batch.c, csrc/zero.c and csrc/encode.c for Python; they run without the GIL."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Optional
 
 from pydumpfile._pagescan import ffi, lib
-from pydumpfile.codecs import Encoded, make_codec
+from pydumpfile.codecs import Codec, Signature
 from pydumpfile.errors import NativeError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
@@ -30,28 +29,24 @@ class NativePacker:
     """See :class:`pydumpfile.packing.Packer`."""
 
     def __init__(
-        self, page_size: int, compression: str, batch_pages: int = BATCH_PAGES, variant: str = ""
+        self, page_size: int, codec: Codec, batch_pages: int = BATCH_PAGES, variant: str = ""
     ) -> None:
+        self.codec = codec
         self._page_size = page_size
         self._batch_pages = batch_pages
         self._variant = ZERO_VARIANTS[variant or zero_variants()[0]]
-        self._codec = make_codec(compression, self._compress2)
-        self._n = self._n_lost = 0
-        self._pages = memoryview(b"")
-        self._encoded: Optional[Encoded] = None
+        self._compressor = _compressor(codec)
+        self._n = self._used = 0
+        self._out_size = lib.pydump_encode_room(batch_pages, page_size)
         self._offs = ffi.new("uint64_t[]", batch_pages)
         self._state = ffi.new("uint8_t[]", batch_pages)
         self._pairs = ffi.new("uint64_t[]", 2 * batch_pages)
-        self._sizes = ffi.new("uint64_t[]", batch_pages)
-        self._compressed = ffi.new("uint8_t[]", batch_pages * page_size)
-        self._out = ffi.new("uint8_t[]", batch_pages * page_size)
+        self._sizes = ffi.new("uint32_t[]", batch_pages)
+        self._out = ffi.new("uint8_t[]", self._out_size)
         self._descriptors = ffi.new("uint8_t[]", batch_pages * DESCRIPTOR_SIZE)
         self._batch = ffi.new("struct pydump_batch *")
-
-    @property
-    def codec_flag(self) -> int:
-        """The header's status bit of the codec."""
-        return self._codec.flag
+        self._batch.off, self._batch.state = self._offs, self._state
+        self._batch.page_size, self._batch.codec_flag = page_size, codec.flag
 
     def next_page(self, bits: bytearray, first_bit: int) -> int:
         """The first bit set from ``first_bit`` on."""
@@ -87,56 +82,48 @@ class NativePacker:
 
     def encode(self, pages: memoryview, lost: Collection[int], share_zero: bool) -> int:
         """Find zero pages, compress the others."""
-        n = self._n
-        self._pages = pages
+        n, batch = self._n, self._batch
+        content = ffi.from_buffer("uint8_t[]", pages)
         n_zero = 0
         if share_zero:
             n_zero = _checked("pydump_find_zero", lib.pydump_find_zero(
-                ffi.from_buffer("uint8_t[]", pages), self._page_size, self._offs, n, self._state,
-                self._variant))  # fmt: skip
+                content, self._page_size, self._offs, n, self._state, self._variant))  # fmt: skip
         else:
             ffi.memmove(self._state, bytes(n), n)
         for i in lost:
             n_zero -= self._state[i] == lib.PYDUMP_PAGE_ZERO
             self._state[i] = lib.PYDUMP_PAGE_LOST
-        self._n_lost = len(lost)
-        n_data = lib.pydump_segments(self._offs, self._state, n, self._page_size, self._pairs)
-        segments = memoryview(ffi.buffer(self._pairs, 16 * n_data))
-        self._encoded = self._codec.encode(pages, segments, n_data)
+        batch.n, batch.pages = n, content
+        self._used = _checked("pydump_encode", lib.pydump_encode(
+            self._compressor, batch, self._out, self._out_size, self._sizes))  # fmt: skip
+        batch.pages = ffi.NULL
         return n_zero
 
     def lay_out(self, data_off: int, zero_off: int) -> LaidOut:
-        """Descriptors and data, one behind the other."""
-        batch = self._batch
-        pages = ffi.from_buffer("uint8_t[]", self._pages)
-        batch.pages, batch.off, batch.state, batch.n = pages, self._offs, self._state, self._n
-        batch.page_size, batch.codec_flag = self._page_size, self._codec.flag
-        batch.data_off, batch.zero_off = data_off, zero_off
-        base, sizes, n_sizes = ffi.NULL, ffi.NULL, 0
-        if self._encoded is not None:
-            base = ffi.from_buffer("uint8_t[]", self._encoded.base)
-            sizes = ffi.from_buffer("uint64_t[]", self._encoded.sizes)
-            n_sizes = len(sizes)
-        used = _checked("pydump_lay_out", lib.pydump_lay_out(
-            batch, base, sizes, n_sizes, self._descriptors, self._out,
-            self._batch_pages * self._page_size))  # fmt: skip
-        n_descriptors = self._n - self._n_lost
+        """Descriptors, and the data they point at."""
+        self._batch.data_off, self._batch.zero_off = data_off, zero_off
+        n_descriptors = lib.pydump_describe(self._batch, self._sizes, self._descriptors)
         return LaidOut(
             memoryview(ffi.buffer(self._descriptors, n_descriptors * DESCRIPTOR_SIZE)),
-            memoryview(ffi.buffer(self._out, used)),
+            memoryview(ffi.buffer(self._out, self._used)),
         )
 
-    def _compress2(
-        self, function: int, level: int, pages: memoryview, segments: memoryview, n: int
-    ) -> Encoded:
-        used = _checked("pydump_compress2", lib.pydump_compress2(
-            ffi.cast("pydump_compress2_fn", function), level, ffi.from_buffer("uint8_t[]", pages),
-            ffi.cast("uint64_t *", ffi.from_buffer("uint8_t[]", segments)), n, self._compressed,
-            self._batch_pages * self._page_size, self._sizes))  # fmt: skip
-        return Encoded(ffi.buffer(self._compressed, used), ffi.buffer(self._sizes, 8 * n))
+
+def _compressor(codec: Codec) -> object:
+    """``codec`` as the C wants it; it has to outlive the result."""
+    if not codec.function:
+        return ffi.NULL
+    compressor = ffi.new("struct pydump_compressor *")
+    compressor.function = ffi.cast("void (*)(void)", codec.function)
+    compressor.workspace = ffi.cast("void *", codec.workspace)
+    compressor.signature, compressor.level = codec.signature, codec.level
+    return compressor
 
 
 def _checked(function: str, result: int) -> int:
     if result < 0:
         raise NativeError(function, result)
     return result
+
+
+assert len(Signature) == lib.PYDUMP_SIGNATURES

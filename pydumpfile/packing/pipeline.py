@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pydumpfile.bitmap import Bitmap
+from pydumpfile.codecs import Codec
 from pydumpfile.errors import FaultError
 from pydumpfile.packing import LaidOut, Packer
 from pydumpfile.sources.base import Source
@@ -41,9 +42,14 @@ class Copier:
         """Index and pfn of those that could not be read, likewise."""
 
     @property
+    def codec(self) -> Codec:
+        """What pages are compressed with."""
+        return self._packer.codec
+
+    @property
     def codec_flag(self) -> int:
         """The header's status bit of the codec."""
-        return self._packer.codec_flag
+        return self._packer.codec.flag
 
     def take(self, window: Bitmap, from_pfn: int) -> int:
         """List the next batch of ``window`` from ``from_pfn`` on.

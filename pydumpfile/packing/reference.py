@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""csrc/zero.c and csrc/encode.c in plain Python: slow, obvious, and the measure of the C."""
+"""csrc/batch.c, zero.c and encode.c in plain Python: slow, obvious, and the measure of the C."""
 
 from __future__ import annotations
 
-import zlib
-from array import array
+import ctypes
 from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Optional
 
-from pydumpfile.codecs import Encoded, make_codec
+from pydumpfile.codecs import Codec, Signature
+from pydumpfile.errors import NativeError
 from pydumpfile.formats.kdump import pack_descriptor
 from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
 from pydumpfile.pfn import Range
@@ -18,20 +18,13 @@ from pydumpfile.pfn import Range
 class ReferencePacker:
     """See :class:`pydumpfile.packing.Packer`."""
 
-    def __init__(self, page_size: int, compression: str, batch_pages: int = BATCH_PAGES) -> None:
+    def __init__(self, page_size: int, codec: Codec, batch_pages: int = BATCH_PAGES) -> None:
+        self.codec = codec
         self._page_size = page_size
         self._batch_pages = batch_pages
-        self._codec = make_codec(compression, _compress2)
         self._offs: list[int] = []
-        self._contents: list[bytes] = []
-        self._lost: set[int] = set()
-        self._to_store: list[int] = []
-        self._encoded: Optional[Encoded] = None
-
-    @property
-    def codec_flag(self) -> int:
-        """The header's status bit of the codec."""
-        return self._codec.flag
+        self._stored: list[Optional[bytes]] = []
+        """What is stored of each page that is not lost; None of those that share the zero page."""
 
     def next_page(self, bits: bytearray, first_bit: int) -> int:
         """The first bit set from ``first_bit`` on."""
@@ -62,62 +55,74 @@ class ReferencePacker:
 
     def encode(self, pages: memoryview, lost: Collection[int], share_zero: bool) -> int:
         """Find zero pages, compress the others."""
-        size = self._page_size
-        zero = bytes(size)
-        self._contents = [bytes(pages[off : off + size]) for off in self._offs]
-        self._lost = set(lost)
-        self._to_store = [
-            i for i, page in enumerate(self._contents)
-            if i not in self._lost and not (share_zero and page == zero)
-        ]  # fmt: skip
-        pairs = array("Q", (v for i in self._to_store for v in (self._offs[i], size)))
-        n = len(self._to_store)
-        self._encoded = self._codec.encode(pages, memoryview(pairs).cast("B"), n)
-        return len(self._contents) - n - len(self._lost)
+        zero = bytes(self._page_size)
+        self._stored = []
+        for i, off in enumerate(self._offs):
+            page = bytes(pages[off : off + self._page_size])
+            if i in lost:
+                continue
+            self._stored.append(None if share_zero and page == zero else self._encoded(page))
+        return self._stored.count(None)
+
+    def _encoded(self, page: bytes) -> bytes:
+        """``page``, compressed if it gets smaller by it."""
+        compressed = compress(self.codec, page)
+        return compressed if compressed and len(compressed) < len(page) else page
 
     def lay_out(self, data_off: int, zero_off: int) -> LaidOut:
-        """Descriptors and data, one behind the other."""
-        payloads = self._payloads()
+        """Descriptors, and the data they point at."""
         descriptors: list[bytes] = []
         data = bytearray()
-        for i in range(len(self._contents)):
-            if i in self._lost:
-                continue
-            if i in payloads:
-                payload, flag = payloads[i]
-                descriptors.append(pack_descriptor(data_off + len(data), len(payload), flag))
-                data += payload
-            else:
+        for stored in self._stored:
+            if stored is None:
                 descriptors.append(pack_descriptor(zero_off, self._page_size, 0))
+                continue
+            flag = self.codec.flag if len(stored) < self._page_size else 0
+            descriptors.append(pack_descriptor(data_off + len(data), len(stored), flag))
+            data += stored
         return LaidOut(memoryview(b"".join(descriptors)), memoryview(data))
-
-    def _payloads(self) -> dict[int, tuple[bytes, int]]:
-        """What is stored for each page that is, and its descriptor's flag."""
-        payloads = {i: (self._contents[i], 0) for i in self._to_store}
-        if self._encoded is None:
-            return payloads
-        base = memoryview(self._encoded.base)
-        at = 0
-        for i, size in zip(self._to_store, memoryview(self._encoded.sizes).cast("B").cast("Q")):
-            if 0 < size < self._page_size:
-                payloads[i] = bytes(base[at : at + size]), self._codec.flag
-            at += size
-        return payloads
 
 
 def _bits_set(bits: bytearray, first_bit: int, end_bit: int) -> Iterator[int]:
     return (bit for bit in range(first_bit, end_bit) if bits[bit >> 3] >> (bit & 7) & 1)
 
 
-def _compress2(
-    function: int, level: int, pages: memoryview, segments: memoryview, n: int
-) -> Encoded:
-    """The C loop, by Python's own zlib, which is held to be the same library."""
-    del function
-    pairs = segments.cast("Q")
-    results = []
-    for i in range(n):
-        off, size = pairs[2 * i], pairs[2 * i + 1]
-        compressed = zlib.compress(pages[off : off + size], level)
-        results.append(compressed if len(compressed) < size else b"")
-    return Encoded(b"".join(results), array("Q", map(len, results)))
+_INT, _POINTER, _SIZE = ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
+_IN_OUT_SIZE = ctypes.POINTER(ctypes.c_size_t)
+_PROTOTYPES = {
+    Signature.COMPRESS2: ctypes.CFUNCTYPE(_INT, _POINTER, _IN_OUT_SIZE, _POINTER, _SIZE, _INT),
+    Signature.LZO1X: ctypes.CFUNCTYPE(_INT, _POINTER, _SIZE, _POINTER, _IN_OUT_SIZE, _POINTER),
+    Signature.SNAPPY: ctypes.CFUNCTYPE(_INT, _POINTER, _SIZE, _POINTER, _IN_OUT_SIZE),
+    Signature.LIBDEFLATE: ctypes.CFUNCTYPE(_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE),
+    Signature.ZSTD: ctypes.CFUNCTYPE(_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE),
+}
+_Z_BUF_ERROR = -5
+_ZSTD_MAX_RESULT = ctypes.c_size_t(-120).value
+_ZSTD_DST_SIZE_TOO_SMALL = ctypes.c_size_t(-70).value
+
+
+def compress(codec: Codec, page: bytes) -> bytes:
+    """``page`` as the codec's library compresses it; empty if that gave up."""
+    if not codec.function:
+        return b""
+    function, workspace = _PROTOTYPES[codec.signature](codec.function), codec.workspace
+    size, status = len(page), 0
+    out = ctypes.create_string_buffer(size + size // 6 + 67)
+    length = ctypes.c_size_t(len(out))
+    if codec.signature is Signature.COMPRESS2:
+        length.value = size - 1
+        status = function(out, ctypes.byref(length), page, size, codec.level)
+    elif codec.signature is Signature.LZO1X:
+        status = function(page, size, out, ctypes.byref(length), workspace)
+    elif codec.signature is Signature.SNAPPY:
+        status = function(page, size, out, ctypes.byref(length))
+    elif codec.signature is Signature.LIBDEFLATE:
+        length.value = function(workspace, page, size, out, size - 1)
+    else:
+        length.value = function(workspace, out, size - 1, page, size)
+        status = length.value if length.value > _ZSTD_MAX_RESULT else 0
+    if status in {_Z_BUF_ERROR, _ZSTD_DST_SIZE_TOO_SMALL}:
+        return b""
+    if status:
+        raise NativeError(codec.told, status)
+    return out.raw[: length.value]

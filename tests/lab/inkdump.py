@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydumpfile.codecs import NAMES, make_codec
 
 from .cache import require_program
 from .cores import LabCore, build
@@ -29,7 +32,7 @@ from .kernels import fetch, resolve
 
 DEFAULT_ARGUMENTS = ("-z", "-d", "31")
 # Top-level modules pydumpfile imports that are not in the standard library.
-_PACKAGES = ("cffi", "_cffi_backend", "zstandard", "elftools", "tqdm")
+_PACKAGES = ("cffi", "_cffi_backend", "elftools", "tqdm")
 _STDLIB_LEFT_OUT = shutil.ignore_patterns(
     *("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data"),
     *("site-packages", "dist-packages", "config-*", "*.a"),
@@ -105,10 +108,22 @@ def _make_python_disk(disk: Path, arguments: Sequence[str]) -> None:
         for library in [python, *root.rglob("*.so*")]:
             for name, path in shared_libraries(library).items():
                 _copy(path, root, name)
+        for name in _codec_libraries():
+            _copy(Path(name).resolve(), root, name)
+            for needed, path in shared_libraries(Path(name)).items():
+                _copy(path, root, needed)
         command = [str(python), "/opt/inkdump_main.py", *arguments, "/proc/vmcore", "/out/dump"]
         (root / "command").write_text(" ".join(command), "utf-8")
         size = sum(path.lstat().st_size + 4096 for path in root.rglob("*"))
         _make_disk(disk, (size >> 20) * 5 // 4 + 64, root)
+
+
+def _codec_libraries() -> list[str]:
+    """Paths of what pydumpfile opens at run time, which ldd does not know of."""
+    wanted = {make_codec(name).library for name in NAMES}
+    cached = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True)
+    entries = re.findall(r"^\s+(\S+) \(.*\) => (\S+)$", cached.stdout, re.M)
+    return [path for soname, path in entries if soname in wanted]
 
 
 def _copy(path: Path, root: Path, name: str = "") -> None:

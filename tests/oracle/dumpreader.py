@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import mmap
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import zstandard
+from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD, DecompressError, decompress
 
 from . import pfnset
 
 HEADER_SIZE = 464
 SUB_HEADER_SIZE = 104
-ZLIB, LZO, SNAPPY, INCOMPLETE, ZSTD = 1, 2, 4, 8, 0x20
+INCOMPLETE = 8
 _DESCRIPTOR = struct.Struct("<qIIQ")
 
 
@@ -86,7 +85,6 @@ class DumpReader:
         if self.kept & ~self.exists:
             raise DumpError(f"kept but not existing: {pfnset.show(self.kept & ~self.exists)}")
         self.descriptors = self._read_descriptors()
-        self._zstd = zstandard.ZstdDecompressor()
 
     def __enter__(self) -> DumpReader:
         return self
@@ -125,17 +123,12 @@ class DumpReader:
         """The bytes of a kept page; KeyError for others."""
         off, size, flags = self.descriptors[pfn]
         stored = self._bytes[off : off + size]
-        if flags == ZLIB:
-            page = zlib.decompress(stored)
-        elif flags == ZSTD:
-            page = self._zstd.decompress(stored, max_output_size=self.layout.block_size)
-        elif flags == 0:
-            page = stored
-        else:
-            raise DumpError(f"page {pfn:#x}: encoding {flags:#x} is not read here")
-        if len(page) != self.layout.block_size:
-            raise DumpError(f"page {pfn:#x} expands to {len(page)} bytes")
-        return page
+        if flags == 0:
+            return stored
+        try:
+            return decompress(flags, stored, self.layout.block_size)
+        except DecompressError as error:
+            raise DumpError(f"page {pfn:#x}: {error}") from error
 
     def pages(self) -> Iterator[tuple[int, bytes]]:
         """Every kept page in pfn order."""

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.decompress import CODEC_FLAGS
+
 from . import deadkernel, dumpreader, kdumpfile, pfnset, witness
-from .conftest import Shelf
-from .cores import Evidence, kept_by_pydumpfile
+from .conftest import Shelf, evidence_of
+from .cores import SMALL, Evidence, kept_by_pydumpfile
 from .dumpreader import DumpReader
 from .kdumpfile import KdumpFile, KdumpfileError
 from .rawcore import RawCore
 
-STATUS = {"zstd": dumpreader.ZSTD, "zlib": dumpreader.ZLIB, "none": 0}
 ZERO_PAGE = bytes(4096)
 
 
@@ -30,7 +31,7 @@ def open_kdumpfile(path: Path) -> KdumpFile:
 def check_with_plain_parser(evidence: Evidence, path: Path, level: int, compression: str) -> None:
     """Headers, bitmaps, zero sharing and every byte of every kept page."""
     with RawCore(evidence.core.vmcore) as raw, DumpReader(path) as dump:
-        assert (dump.status, dump.level) == (STATUS[compression], level)
+        assert (dump.status, dump.level) == (CODEC_FLAGS[compression], level)
         assert dump.release == evidence.core.kernel.release
         assert dump.layout.max_mapnr == raw.pfns.bit_length()
         pfnset.require_none(dump.exists ^ raw.pfns, "in the 1st bitmap or in the core only")
@@ -50,7 +51,8 @@ def check_with_plain_parser(evidence: Evidence, path: Path, level: int, compress
 
 
 @pytest.mark.parametrize(
-    ("level", "compression"), [(0, "zstd"), (1, "none"), (31, "zstd"), (31, "zlib"), (31, "none")]
+    ("level", "compression"),
+    [(0, "zstd"), (1, "none"), (1, "lzo"), *((31, name) for name in CODEC_FLAGS)],
 )
 def test_plain_parser_finds_the_cores_bytes_in_every_page(
     small: Evidence, shelf: Shelf, level: int, compression: str
@@ -92,7 +94,7 @@ def check_with_libkdumpfile(evidence: Evidence, path: Path, refusals: int) -> No
             dump.page(hole)
 
 
-@pytest.mark.parametrize("compression", STATUS)
+@pytest.mark.parametrize("compression", CODEC_FLAGS)
 def test_libkdumpfile_reads_every_kept_page_and_refuses_the_rest(
     small: Evidence, shelf: Shelf, compression: str
 ) -> None:
@@ -131,16 +133,17 @@ def test_drgn_finds_all_tasks_and_the_stack_of_the_panic(evidence: Evidence, she
     ]
 
 
-@pytest.fixture
-def crash_says(crashable: Evidence, shelf: Shelf, tmp_path: Path) -> str:
-    """What the crash utility prints for a few commands on a level 31 dump."""
+@pytest.mark.parametrize("compression", CODEC_FLAGS)
+def test_drgn_reads_every_encoding(small: Evidence, shelf: Shelf, compression: str) -> None:
+    program = deadkernel.open_program(shelf.dump(small, 31, compression), small.core.vmlinux())
+    assert deadkernel.tasks(program) == deadkernel.tasks(small.program)
+
+
+def crash_output(evidence: Evidence, dump: Path, commands: Path) -> str:
+    """What the crash utility prints for the ``commands`` in a file."""
     crash = witness.program("crash")
-    commands = tmp_path / "commands"
-    commands.write_text("sys\nlog\nbt\nkmem -i\nquit\n", "utf-8")
-    # crash 8.0.2 reads zlib for certain; zstd only where it was built in.
-    dump = shelf.dump(crashable, 31, "zlib")
     run = subprocess.run(
-        [crash, "-s", "-i", str(commands), str(crashable.core.vmlinux()), str(dump)],
+        [crash, "-s", "-i", str(commands), str(evidence.core.vmlinux()), str(dump)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -150,6 +153,26 @@ def crash_says(crashable: Evidence, shelf: Shelf, tmp_path: Path) -> str:
     )
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return run.stdout
+
+
+@pytest.fixture
+def crash_says(crashable: Evidence, shelf: Shelf, tmp_path: Path) -> str:
+    """What crash says of a level 31 dump."""
+    commands = tmp_path / "commands"
+    commands.write_text("sys\nlog\nbt\nkmem -i\nquit\n", "utf-8")
+    return crash_output(crashable, shelf.dump(crashable, 31, "zlib"), commands)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("compression", CODEC_FLAGS)
+def test_crash_reads_every_encoding(shelf: Shelf, tmp_path: Path, compression: str) -> None:
+    """crash 8.0.2 of Debian 12 has them all built in."""
+    evidence = evidence_of("6.1 small", SMALL["6.1 small"])
+    commands = tmp_path / "commands"
+    commands.write_text("sys\nlog\nquit\n", "utf-8")
+    said = crash_output(evidence, shelf.dump(evidence, 31, compression), commands)
+    assert re.search(rf"^ +RELEASE: {re.escape(evidence.core.kernel.release)}$", said, re.M)
+    assert re.search(r"^\[ +\d+\.\d+\] sysrq: Trigger a crash$", said, re.M)
 
 
 def test_crash_shows_system_log_stack_and_memory(crashable: Evidence, crash_says: str) -> None:

@@ -3,27 +3,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
-import zlib
-from array import array
 from random import Random
 from typing import NamedTuple, Union
 
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydumpfile.codecs import NAMES, Encoded, make_codec
-from pydumpfile.errors import NativeError, UnsupportedError, UsageError
-from pydumpfile.packing import make_packer
+from pydumpfile.codecs import NAMES, Codec, Signature, make_codec
+from pydumpfile.errors import NativeError, UsageError
+from pydumpfile.packing import make_packer, native
 from pydumpfile.packing.native import ZERO_VARIANTS, NativePacker, zero_variants
 from pydumpfile.packing.reference import ReferencePacker
+from tests.decompress import CODEC_FLAGS, decompress
 
 PAGE = 4096
 ZERO_OFF = 0x8000
 DATA_OFF = 0x123456
-FLAGS = {"none": 0, "zlib": 1, "zstd": 0x20}
+RAW = make_codec("none")
 
 AnyPacker = Union[NativePacker, ReferencePacker]
 
@@ -87,11 +86,7 @@ def unpack(descriptors: memoryview, data: memoryview, flag: int, zero_off: int) 
             continue
         assert flags == flag
         assert size < PAGE
-        if flag == FLAGS["zlib"]:
-            pages.append(zlib.decompress(stored))
-        else:
-            assert zstandard.get_frame_parameters(stored).content_size == PAGE
-            pages.append(zstandard.ZstdDecompressor().decompress(stored))
+        pages.append(decompress(flag, stored, PAGE))
     assert next_off == DATA_OFF + len(data)
     return pages
 
@@ -105,8 +100,8 @@ def test_both_packers_and_a_reader_agree(compression: str, zero_off: int, seed: 
     bits = random_bits(rng, n_bits)
     memory = b"".join(random_page(rng) for _ in range(n_bits))
     packers: list[AnyPacker] = [
-        NativePacker(PAGE, compression, 64), ReferencePacker(PAGE, compression, 64),
-    ]  # fmt: skip
+        make(PAGE, make_codec(compression), 64) for make in (NativePacker, ReferencePacker)
+    ]
     bit = 0
     while True:
         starts = {packer.next_page(bits, bit) for packer in packers}
@@ -136,7 +131,7 @@ def test_both_packers_and_a_reader_agree(compression: str, zero_off: int, seed: 
         expected = [
             memory[b * PAGE : (b + 1) * PAGE] for i, b in enumerate(wanted) if i not in lost
         ]
-        got = unpack(results[0].descriptors, results[0].data, FLAGS[compression], zero_off)
+        got = unpack(results[0].descriptors, results[0].data, CODEC_FLAGS[compression], zero_off)
         assert got == expected
         assert results[0].n_zero == (expected.count(bytes(PAGE)) if zero_off else 0)
         bit = wanted[-1] + 1
@@ -144,7 +139,7 @@ def test_both_packers_and_a_reader_agree(compression: str, zero_off: int, seed: 
 
 @pytest.mark.parametrize("make", [NativePacker, ReferencePacker])
 def test_spans_join_over_small_gaps(make: type) -> None:
-    packer = make(PAGE, "none")
+    packer = make(PAGE, RAW)
     bits = bytearray(8)
     for bit in (0, 1, 5, 14, 30, 31, 41):
         bits[bit >> 3] |= 1 << (bit & 7)
@@ -159,7 +154,7 @@ def test_listing_any_bits(seed: int, first: int, length: int) -> None:
     rng = Random(seed)
     bits = random_bits(rng, 1408)
     wanted = [b for b in range(first, first + length) if bits[b >> 3] >> (b & 7) & 1]
-    one, other = NativePacker(PAGE, "none"), ReferencePacker(PAGE, "none")
+    one, other = NativePacker(PAGE, RAW), ReferencePacker(PAGE, RAW)
     assert one.next_page(bits, first) == other.next_page(bits, first)
     if wanted:
         listed = one.list_pages(bits, first, first + length)
@@ -170,7 +165,7 @@ def test_listing_any_bits(seed: int, first: int, length: int) -> None:
 
 def test_bits_behind_the_bitmap_are_refused() -> None:
     with pytest.raises(NativeError):
-        NativePacker(PAGE, "none").list_pages(bytearray(8), 0, 65)
+        NativePacker(PAGE, RAW).list_pages(bytearray(8), 0, 65)
 
 
 @pytest.mark.parametrize("variant", zero_variants())
@@ -187,7 +182,7 @@ def test_every_way_to_find_zero_pages(variant: str, page_size: int) -> None:
     contents.append(bytes(page_size))
     rng = Random(7)
     rng.shuffle(contents)
-    packer = NativePacker(page_size, "none", len(contents), variant)
+    packer = NativePacker(page_size, RAW, len(contents), variant)
     bits = bytearray(b"\xff" * (len(contents) // 8 + 1))
     n, _ = packer.list_pages(bits, 0, len(contents))
     assert n == len(contents)
@@ -206,7 +201,7 @@ def test_the_scalar_way_is_always_there() -> None:
 
 def test_a_way_that_this_machine_lacks_is_refused() -> None:
     for variant in set(ZERO_VARIANTS) - set(zero_variants()):
-        packer = NativePacker(PAGE, "none", variant=variant)
+        packer = NativePacker(PAGE, RAW, variant=variant)
         packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
         with pytest.raises(NativeError):
             _packed(packer, memoryview(bytes(PAGE)), [], DATA_OFF, ZERO_OFF)
@@ -216,17 +211,16 @@ def test_noise_is_stored_as_it_is() -> None:
     noise = Random(1).randbytes(PAGE)
     for compression in NAMES:
         for make in (NativePacker, ReferencePacker):
-            packer = make(PAGE, compression)
+            packer = make(PAGE, make_codec(compression))
             packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
             packed = _packed(packer, memoryview(noise), [], DATA_OFF, ZERO_OFF)
             assert bytes(packed.data) == noise
             assert struct.unpack("<qIIQ", packed.descriptors) == (DATA_OFF, PAGE, 0, 0)
 
 
-def test_codecs_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {name: make_packer(PAGE, name).codec_flag for name in NAMES} == FLAGS
-    with pytest.raises(UsageError, match="'lzma' is not one of none, zlib, zstd"):
-        make_packer(PAGE, "lzma")
+def test_packers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name: make_packer(PAGE, name).codec.flag for name in NAMES} == CODEC_FLAGS
+    assert make_packer(PAGE, "zstd", 7).codec.level == 7
     monkeypatch.setenv("PYDUMPFILE_KERNEL", "python")
     assert isinstance(make_packer(PAGE, "zstd"), ReferencePacker)
     monkeypatch.setenv("PYDUMPFILE_KERNEL", "c")
@@ -236,50 +230,88 @@ def test_codecs_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         make_packer(PAGE, "zstd")
 
 
-def test_missing_libraries_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_library(name: str) -> None:
-        raise OSError(f"{name}: cannot open shared object file")
-
-    monkeypatch.setattr("ctypes.CDLL", no_library)
-    with pytest.raises(UnsupportedError, match="zlib1g"):
-        make_codec("zlib", lambda *_: None)  # type: ignore[arg-type, return-value]
-    monkeypatch.setattr(zstandard, "backend_features", set())
-    with pytest.raises(UnsupportedError, match="zstandard"):
-        make_codec("zstd", lambda *_: None)  # type: ignore[arg-type, return-value]
+Compress2 = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ulong), ctypes.c_void_p, ctypes.c_ulong,
+    ctypes.c_int,
+)  # fmt: skip
 
 
-class FixedCodec:
-    """Gives the sizes it was told, whatever the pages are."""
+class FixedCodec(Codec):
+    """Gives the sizes it was told, whatever the pages are, by way of compress2()."""
 
-    name = "fixed"
-    flag = 0x20
+    def __init__(self, sizes: list[int], status: int = 0) -> None:
+        super().__init__("none")
+        self._left = list(enumerate(sizes, 1))
+        self._status = status
+        self._callback = Compress2(self._compress2)
+        self.signature, self.flag = Signature.COMPRESS2, 0x20
+        self.function = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
 
-    def __init__(self, sizes: list[int]) -> None:
-        self._sizes = sizes
-
-    def encode(self, pages: memoryview, segments: memoryview, n: int) -> Encoded:
-        del pages, segments
-        assert n == len(self._sizes)
-        base = b"".join(bytes([i + 1]) * size for i, size in enumerate(self._sizes))
-        return Encoded(base, array("Q", self._sizes))
+    def _compress2(self, out: int, out_size: object, *_: int) -> int:
+        number, size = self._left.pop(0)
+        out_size[0] = size  # type: ignore[index]
+        ctypes.memset(out, number, min(size, PAGE))
+        return self._status
 
 
-@pytest.mark.parametrize("make", [NativePacker, ReferencePacker])
-def test_a_page_is_stored_compressed_only_if_that_is_smaller(
-    make: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
+MAKERS = [NativePacker, ReferencePacker]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_page_is_stored_compressed_only_if_that_is_smaller(make: type) -> None:
     """Readers refuse a descriptor of a compressed page that is as large as the page."""
-    sizes = [PAGE - 1, PAGE, PAGE + 1, 0, 1]
-    packer = make(PAGE, "none")
-    monkeypatch.setattr(packer, "_codec", FixedCodec(sizes))
+    packer = make(PAGE, FixedCodec([PAGE - 1, PAGE, PAGE - 2, PAGE, 1]))
     packer.list_pages(bytearray(b"\x1f" + bytes(7)), 0, 8)
     pages = b"".join(bytes([0xF0 + i]) * PAGE for i in range(5))
     packed = _packed(packer, memoryview(pages), [], DATA_OFF, 0)
-    stored = [PAGE - 1, PAGE, PAGE, PAGE, 1]
+    stored = [PAGE - 1, PAGE, PAGE - 2, PAGE, 1]
     offs = [DATA_OFF + sum(stored[:i]) for i in range(5)]
-    flags = [0x20, 0, 0, 0, 0x20]
+    flags = [0x20, 0, 0x20, 0, 0x20]
     assert list(struct.iter_unpack("<qIIQ", packed.descriptors)) == [
         (off, size, flag, 0) for off, size, flag in zip(offs, stored, flags)
     ]
-    raw = [0xF1, 0xF2, 0xF3]
-    assert packed.data == b"\1" * (PAGE - 1) + b"".join(bytes([b]) * PAGE for b in raw) + b"\5"
+    assert packed.data == (
+        b"\1" * (PAGE - 1) + b"\xf1" * PAGE + b"\3" * (PAGE - 2) + b"\xf3" * PAGE + b"\5"
+    )
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_library_that_finds_no_room_leaves_the_page_as_it_is(make: type) -> None:
+    packer = make(PAGE, FixedCodec([17], status=-5))
+    packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+    packed = _packed(packer, memoryview(b"x" * PAGE), [], DATA_OFF, 0)
+    assert packed.data == b"x" * PAGE
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_library_that_fails_is_an_error(make: type) -> None:
+    packer = make(PAGE, FixedCodec([17], status=-2))
+    packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+    with pytest.raises(NativeError):
+        packer.encode(memoryview(b"x" * PAGE), [], share_zero=False)
+
+
+@pytest.mark.parametrize("compression", NAMES)
+def test_no_library_writes_past_its_room(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that do not stop at the size of a page get room for the worst they may make of one."""
+    guard = b"\xa5" * 4096
+    rng = Random(compression)
+    for page_size in (64, PAGE, 65536):
+        room = native.lib.pydump_encode_room(3, page_size)
+        out = native.ffi.new("uint8_t[]", b"\xa5" * (room + len(guard)))
+        packer = NativePacker(page_size, make_codec(compression), 3)
+        packer.list_pages(bytearray(b"\7" + bytes(7)), 0, 8)
+        monkeypatch.setattr(packer, "_out", out)
+        for _ in range(20):
+            noise = rng.randbytes(3 * page_size)
+            assert packer.encode(memoryview(noise), [], share_zero=True) == 0
+            assert packer.lay_out(DATA_OFF, ZERO_OFF).data == noise
+        assert bytes(native.ffi.buffer(out))[room:] == guard + b"\0"
+
+
+def test_too_little_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    packer = NativePacker(PAGE, RAW, 1)
+    packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+    monkeypatch.setattr(packer, "_out_size", PAGE)
+    with pytest.raises(NativeError):
+        packer.encode(memoryview(bytes(PAGE)), [], share_zero=False)

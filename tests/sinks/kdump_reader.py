@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-import zstandard
+from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD, decompress
 
-ZLIB, INCOMPLETE, ZSTD = 0x1, 0x8, 0x20
+INCOMPLETE = 0x8
 
 
 class Descriptor(NamedTuple):
@@ -106,10 +105,5 @@ class Dump:
             assert descriptor.size == self.block_size
             return stored
         assert descriptor.size < self.block_size
-        assert descriptor.flags == self.status & (ZLIB | ZSTD)
-        if descriptor.flags == ZLIB:
-            page = zlib.decompress(stored)
-        else:
-            page = zstandard.ZstdDecompressor().decompress(stored)
-        assert len(page) == self.block_size
-        return page
+        assert descriptor.flags == self.status & (ZLIB | LZO | SNAPPY | ZSTD)
+        return decompress(descriptor.flags, stored, self.block_size)
