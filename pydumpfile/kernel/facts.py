@@ -18,16 +18,24 @@ _LARGEST = 1 << 20
 
 
 class Facts:
-    """What one description says. Missing facts are None for ``find``, an error for the others."""
+    """What one description says. Missing facts are None for ``find``, an error for the others.
 
-    def __init__(self, lines: dict[str, str], looked_in: str) -> None:
+    :param advice: what to do without a fact that is missing; errors end with it.
+    """
+
+    def __init__(self, lines: dict[str, str], looked_in: str, advice: str = _ADVICE) -> None:
         self.lines = lines
         self.looked_in = looked_in
+        self._advice = advice
 
     @classmethod
     def from_vmcoreinfo(cls, text: bytes, path: str) -> Facts:
         """The facts of the VMCOREINFO note ``text`` in the core at ``path``."""
         return cls(vmcoreinfo.parse(text), f"VMCOREINFO of {path}")
+
+    def advising(self, advice: str) -> Facts:
+        """The same facts for another purpose, with its own advice where one is missing."""
+        return Facts(self.lines, self.looked_in, advice)
 
     def find(self, key: str) -> Optional[int]:
         """The number behind ``key``, spelled as in VMCOREINFO (``NUMBER(PG_lru)``), or None.
@@ -49,7 +57,7 @@ class Facts:
         """
         value = self.find(key)
         if value is None:
-            raise MissingFactError(key, self.looked_in, _ADVICE)
+            raise MissingFactError(key, self.looked_in, self._advice)
         return value
 
     def within(self, key: str, least: int, most: int) -> Optional[int]:
