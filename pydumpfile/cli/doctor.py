@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``pydumpfile doctor``: what it is told, and what it says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from pydumpfile.service import doctor
+from pydumpfile.service.system import System
+
+_DESCRIPTION = """\
+Says whether a crash of this system would be dumped. Changes nothing."""
+
+_EPILOG = """\
+ok: good.  warn: a dump may fail.  fail: it would.  unknown: could not be told, see why.
+exit status: 0 if nothing fails, else 1.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the sub-command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    findings = []
+    for finding in doctor.examine_system(System(options.root), options.initrd, options.target):
+        findings.append(finding)
+        if not options.json:
+            print(f"{finding.state:8}{finding.name + ':':18}{finding.found}")
+            if finding.advice:
+                print(f"{'':26}-> {finding.advice}")
+    failing = [finding.name for finding in findings if finding.state == doctor.FAIL]
+    if options.json:
+        report = {"ready": not failing, "findings": [finding._asdict() for finding in findings]}
+        print(json.dumps(report, indent=1))
+    elif failing:
+        print(f"\nA crash of this system would not be dumped: {', '.join(failing)}.")
+    return 1 if failing else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pydumpfile doctor",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="the same for programs")
+    parser.add_argument("--initrd", metavar="FILE", help="the crash kernel's initramfs")
+    parser.add_argument("--target", metavar="DIR", help="where dumps go")
+    parser.add_argument("--root", metavar="DIR", default="/", help=argparse.SUPPRESS)
+    return parser
