@@ -19,10 +19,12 @@ from typing import Optional, Union
 
 from pydumpfile import errors
 from pydumpfile._version import VERSION as __version__
-from pydumpfile.dump import Progress, Statistics, dump_vmcore
+from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import PydumpfileError
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.progress import Progress
+from pydumpfile.sinks import Target
 
 __all__ = [
     "Kind",
@@ -59,6 +61,7 @@ def dump(
     *,
     overwrite: bool = False,
     n_threads: int = 1,
+    flattened: bool = False,
 ) -> Statistics:
     """Write a kdump-compressed dump of ``source`` to the file ``target``.
 
@@ -70,15 +73,13 @@ def dump(
     :param overwrite: replace ``target`` if it exists; otherwise that is an OutputError.
     :param n_threads: threads that read and compress; the dump is the same for any number. Each
         costs about 10 MiB.
+    :param flattened: write the stream that ``-F`` gives; :mod:`pydumpfile.rearrange` reads it.
     :return: what became of the pages.
     :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
         to be good, and says that it is incomplete until it is not.
     """
+    where = Target(os.fspath(target), overwrite, flattened)
     if isinstance(source, Vmcore):
-        return dump_vmcore(
-            source, os.fspath(target), Level.of(level), compression, overwrite, progress, n_threads
-        )
+        return dump_vmcore(source, where, Level.of(level), compression, progress, n_threads)
     with open(source) as vmcore:
-        return dump_vmcore(
-            vmcore, os.fspath(target), Level.of(level), compression, overwrite, progress, n_threads
-        )
+        return dump_vmcore(vmcore, where, Level.of(level), compression, progress, n_threads)

@@ -4,49 +4,58 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import UsageError
 from pydumpfile.filter.classify import PageFilter
+from pydumpfile.filter.kept import KeptPages
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.formats.kdump import UTSNAME_SIZE
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.packing import make_packer
 from pydumpfile.packing.pipeline import Copier, copied, n_copiers
-from pydumpfile.sinks.base import OutputFile
+from pydumpfile.progress import Progress, Throttled
+from pydumpfile.sinks import Target, open_output
 from pydumpfile.sinks.kdump import KdumpSink, Subject
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, pages done, and pages in all; several times a second at most."""
 
-
-@dataclass
 class Statistics:
     """What became of the pages of one dump. All counts are pages; none is counted twice."""
 
-    path: str = ""
-    release: str = ""
-    level: int = 0
-    compression: str = ""
-    page_size: int = 0
-    existing: int = 0
+    existing: int
     """Pages of the 1st bitmap: what the machine had as memory."""
-    left_out: dict[Kind, int] = field(default_factory=dict)
-    filtered_before: int = 0
+    left_out: dict[Kind, int]
+    filtered_before: int
     """Pages the source itself no longer has."""
-    kept: int = 0
+    kept: int
     """Pages that the level keeps, zero pages and lost ones included."""
-    zero: int = 0
+    zero: int
     """Kept pages that share the one zero page; only looked for with level bit 1."""
-    lost: int = 0
+    lost: int
     """Pages to keep that could not be read from the source, so that the dump lacks them."""
-    bytes_written: int = 0
-    """Size of the dump, as it would be copied."""
-    scan_seconds: float = 0.0
-    copy_seconds: float = 0.0
-    warnings: list[str] = field(default_factory=list)
+    bytes_written: int
+    """Size of the dump, or of the stream, as it would be copied."""
+
+    def __init__(
+        self, path: str = "", release: str = "", level: int = 0, compression: str = "",
+        page_size: int = 0, existing: int = 0, kept: int = 0, zero: int = 0, lost: int = 0,
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.release = release
+        self.level = level
+        self.compression = compression
+        self.page_size = page_size
+        self.existing = existing
+        self.left_out = {}
+        self.filtered_before = 0
+        self.kept = kept
+        self.zero = zero
+        self.lost = lost
+        self.bytes_written = 0
+        self.scan_seconds = 0.0
+        self.copy_seconds = 0.0
+        self.warnings: list[str] = []
 
     @property
     def stored(self) -> int:
@@ -56,50 +65,51 @@ class Statistics:
 
 def dump_vmcore(
     vmcore: Vmcore,
-    target: str,
+    target: Target,
     level: Level,
     compression: str,
-    overwrite: bool = False,
     progress: Optional[Progress] = None,
     n_threads: int = 1,
+    compression_level: Optional[int] = None,
 ) -> Statistics:
-    """Write the dump of ``vmcore`` at ``level`` to the new file ``target``.
+    """Write the dump of ``vmcore`` at ``level`` to ``target``.
 
     Whatever can be found wrong with the input is found before ``target`` is touched.
 
     :param compression: one of :data:`pydumpfile.codecs.NAMES`.
-    :param overwrite: replace ``target`` if it exists.
     :param n_threads: threads that read and compress; the dump is the same for any number.
-    :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then.
+    :param compression_level: in the codec's own numbers; None is its fastest that is worthwhile.
+    :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then,
+        and a stream has no end mark.
     """
-    return _Job(vmcore, target, level, compression, n_threads, progress).run(overwrite)
+    return _Job(vmcore, target, level, compression, progress, n_threads, compression_level).run()
 
 
 class _Job:
     """The steps of one dump, in order."""
 
     def __init__(
-        self, vmcore: Vmcore, target: str, level: Level, compression: str, n_threads: int,
-        progress: Optional[Progress],
+        self, vmcore: Vmcore, target: Target, level: Level, compression: str,
+        progress: Optional[Progress], n_threads: int, compression_level: Optional[int],
     ) -> None:  # fmt: skip
         if n_threads < 1:
             raise UsageError(f"{n_threads} threads cannot do anything; at least one is needed")
         self._vmcore = vmcore
         self._target = target
-        self._progress = _Throttled(progress)
+        self._progress = Throttled(progress)
         self._filter = PageFilter(vmcore, level)
         self._share_zero = bool(level & Level.ZERO)
         self._copiers = [
             Copier(
                 vmcore.source.another(),
-                make_packer(1 << vmcore.page_shift, compression),
+                make_packer(1 << vmcore.page_shift, compression, compression_level),
                 vmcore.page_shift,
                 self._share_zero,
             )
             for _ in range(n_copiers(n_threads))
         ]
         self._statistics = Statistics(
-            path=target,
+            path=target.path,
             release=vmcore.facts.release if vmcore.facts else "",
             level=int(level),
             compression=compression,
@@ -107,14 +117,16 @@ class _Job:
             existing=self._filter.exists.total,
         )
 
-    def run(self, overwrite: bool) -> Statistics:
+    def run(self) -> Statistics:
         subject = self._subject()
-        output = OutputFile(self._target, overwrite, self._vmcore.source.path)
+        output = open_output(self._target, self._vmcore.source.path)
         sink = KdumpSink(output, subject, self._copiers[0].codec_flag)
+        kept = KeptPages(self._filter, sink.read_bitmap2 if output.reads_back else None)
         try:
-            self._judge(sink)
-            self._copy(sink)
-            self._statistics.bytes_written = sink.finish(complete=not self._statistics.lost)
+            self._judge(sink, kept)
+            self._copy(sink, kept)
+            sink.finish(complete=not self._statistics.lost)
+            self._statistics.bytes_written = output.size
         finally:
             sink.close()
         self._collect_warnings()
@@ -135,7 +147,7 @@ class _Job:
             vmcoreinfo_size=len(source.vmcoreinfo or b""),
         )
 
-    def _judge(self, sink: KdumpSink) -> None:
+    def _judge(self, sink: KdumpSink, kept: KeptPages) -> None:
         """Write notes and both bitmaps."""
         started = time.monotonic()
         statistics, page_filter = self._statistics, self._filter
@@ -145,7 +157,7 @@ class _Job:
             existing = Bitmap(*bounds)
             existing.set_ranges(page_filter.exists.within(*bounds))
             sink.write_bitmap1(existing)
-        for window in page_filter.windows():
+        for window in kept.judged():
             sink.write_bitmap2(window)
             self._progress("judging pages", window.end_pfn, page_filter.max_pfn)
         statistics.left_out = {kind: page_filter.tally.left_out[kind] for kind in Kind}
@@ -153,17 +165,15 @@ class _Job:
         statistics.kept = page_filter.candidates.total - sum(page_filter.tally.left_out)
         statistics.scan_seconds = time.monotonic() - started
 
-    def _copy(self, sink: KdumpSink) -> None:
+    def _copy(self, sink: KdumpSink, kept: KeptPages) -> None:
         """Write the pages that the 2nd bitmap keeps."""
         started = time.monotonic()
         statistics = self._statistics
         sink.start_pages(statistics.kept, self._share_zero)
-        windows = (sink.read_bitmap2(*bounds) for bounds in self._filter.window_bounds())
         done = 0
-        for copier in copied(windows, self._copiers):
-            for pfn in copier.lost.values():
-                sink.leave_out(pfn)
-            sink.write_batch(*copier.lay_out(sink.next_data_off, sink.zero_off))
+        for copier in copied(kept.again(), self._copiers):
+            packed = copier.lay_out(sink.next_data_off, sink.zero_off)
+            sink.write_batch(packed.descriptors, packed.data, copier.lost)
             statistics.zero += copier.n_zero
             statistics.lost += len(copier.lost)
             done += copier.n_pages
@@ -196,21 +206,3 @@ class _Job:
             )
         if not self._vmcore.utsname_bytes:
             warnings.append("the kernel's name and version could not be read")
-
-
-class _Throttled:
-    """Progress at most ten times a second, and always at the end of a step."""
-
-    _INTERVAL = 0.1
-
-    def __init__(self, progress: Optional[Progress]) -> None:
-        self._progress = progress
-        self._last = 0.0
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        if self._progress is None:
-            return
-        now = time.monotonic()
-        if done >= total or now - self._last >= self._INTERVAL:
-            self._last = now
-            self._progress(step, min(done, total), total)

@@ -15,13 +15,13 @@ PACKAGE = ROOT / "pydumpfile"
 
 # Longest name that fits counts; a room's floor holds for all of its modules.
 FLOORS = {
-    "errors": 0, "pfn": 0, "bitmap": 0, "loops": 0, "_version": 0,
+    "errors": 0, "pfn": 0, "bitmap": 0, "progress": 0, "loops": 0, "_version": 0,
     "formats": 1, "codecs": 1,
     "sources": 2, "sinks": 2,
     "memory": 3,
     "kernel": 4,
     "filter": 5, "packing": 5,
-    "budget": 6, "dump": 6, "report": 6, "service": 6,
+    "budget": 6, "dump": 6, "logfile": 6, "rearrange": 6, "report": 6, "service": 6,
     "": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 

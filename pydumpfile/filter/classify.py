@@ -59,6 +59,7 @@ class PageFilter:
     """
 
     def __init__(self, vmcore: Vmcore, level: Level) -> None:
+        self.vmcore = vmcore
         self.level = level
         self.tally = Tally()
         self.exists = vmcore.source.exists.pages(vmcore.page_shift)
@@ -94,6 +95,10 @@ class PageFilter:
         if self.level & Level.FREE and not marks_free_pages(facts):
             self._free_lists = FreeLists(vmcore)
         self.scans = needs_scan(facts, self.level)
+
+    def another(self) -> PageFilter:
+        """A filter like this one that has judged nothing yet."""
+        return PageFilter(self.vmcore, self.level)
 
     def window_bounds(self) -> Iterator[Range]:
         """The windows, ascending: none crosses a multiple of ``WINDOW_PFNS``."""

@@ -121,3 +121,8 @@ class Layout(NamedTuple):
 def pack_descriptor(offset: int, size: int, flags: int) -> bytes:
     """One ``struct page_desc``; ``page_flags`` is always 0."""
     return _DESCRIPTOR.pack(offset, size, flags, 0)
+
+
+LOST = pack_descriptor(0, 0, DUMP_DH_COMPRESSED_ZLIB)
+"""The descriptor of a page that the dump should have and lacks: offset 0, and no zlib stream, so
+that readers who do not know the former stumble over the latter and show nothing in its place."""

@@ -1,2 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Floor 2: pages out, one file a format."""
+"""Floor 2: pages out. Where to (file, stream) and in which format are two things, a file each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Union
+
+from pydumpfile.errors import UsageError
+from pydumpfile.sinks.base import Output
+from pydumpfile.sinks.file import OutputFile
+from pydumpfile.sinks.flattened import FlattenedStream
+
+STDOUT = "standard output"
+"""What messages call descriptor 1."""
+
+
+class Target(NamedTuple):
+    """Where something is to be written, and how."""
+
+    path: str
+    """A file; of a descriptor only what messages call it."""
+    overwrite: bool = False
+    """Replace the file if it exists; otherwise that is an error."""
+    flattened: bool = False
+    """As a stream that was never sought in, for :mod:`pydumpfile.rearrange` to make a file of."""
+    fd: Optional[int] = None
+    """An open descriptor, such as 1, instead of a file to be created; it stays open."""
+
+
+def open_output(target: Target, source: Union[str, int]) -> Output:
+    """Open ``target`` to be written.
+
+    :param source: path or descriptor of what is read; never written over.
+    :raises OutputError: it cannot be created or written, or exists.
+    :raises UsageError: it is nothing to write this to, or the very input.
+    """
+    if target.fd is not None:
+        if not target.flattened:
+            raise UsageError(f"{target.path}: only a flattened dump (-F) can go there")
+        return FlattenedStream(target.fd, target.path, source)
+    if target.flattened:
+        return FlattenedStream.create(target.path, target.overwrite, source)
+    return OutputFile(target.path, target.overwrite, source)

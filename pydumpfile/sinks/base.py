@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The file a dump is written to: created with care, its errors named."""
+"""What all outputs have in common: what is asked of them, how they come to be, how they fail."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from abc import ABC, abstractmethod
 from typing import Union
 
 from pydumpfile.errors import OutputError, UsageError
@@ -15,84 +16,95 @@ _ADVICE = {
     errno.ENOSPC: "what was written is kept and marked incomplete; leave out more pages with a "
     "higher -d, compress with -z, or give another target",
     errno.EDQUOT: "what was written is kept and marked incomplete",
+    errno.EPIPE: "whoever was to read it has gone",
 }
 
 Bytes = Union[bytes, bytearray, memoryview]
 
 
-class OutputFile:
-    """A regular file, open to be written and read back.
+class Output(ABC):
+    """Bytes at offsets of a file, be there a file or not. Every method raises OutputError."""
+
+    reads_back = False
+    """Whether :meth:`read_at` can be asked."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        """What it is called."""
+        self.size = 0
+        """Bytes of what there is in the end: a file's size, a stream's length."""
+
+    @abstractmethod
+    def write_at(self, off: int, data: Bytes) -> None:
+        """Write all of ``data`` at ``off``, where nothing was written before."""
+
+    @abstractmethod
+    def extend(self, size: int) -> None:
+        """Make the file at least ``size`` bytes long; what was not written reads as zeros."""
+
+    @abstractmethod
+    def rewrite_start(self, data: Bytes) -> None:
+        """Replace the first bytes of the file, of which ``data`` is a newer version.
+
+        Only :meth:`end` may follow.
+        """
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Return when all that was written is on the disk, where there is one."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """All was written: say so, if the format of a stream wants it said, and :meth:`sync`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it. Without :meth:`end` a stream is a truncated one."""
+
+    def read_at(self, off: int, size: int) -> bytes:
+        """``size`` bytes at ``off``, of what was written before; only if it ``reads_back``."""
+        raise NotImplementedError(f"{self.path} cannot be read back: {size} bytes at {off:#x}")
+
+    def _failed(self, error: OSError, doing: str) -> OutputError:
+        return output_error(self.path, error, doing)
+
+
+def output_error(path: str, error: OSError, doing: str) -> OutputError:
+    """What to raise from ``error``."""
+    number = error.errno or errno.EIO
+    return OutputError(path, number, doing, _ADVICE.get(number, ""))
+
+
+def create(path: str, overwrite: bool, source: Union[str, int]) -> int:
+    """A new, empty, private regular file; its descriptor, for reading and writing.
 
     :param overwrite: replace what is there; else an existing file is refused.
+    :param source: path or descriptor of what is read.
     :raises OutputError: it cannot be created, or exists.
     :raises UsageError: it is no regular file, or the very input.
     """
-
-    def __init__(self, path: str, overwrite: bool, source_path: str) -> None:
-        self.path = path
-        _refuse_the_input(path, source_path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
-        try:
-            self._fd = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise self._failed(error, "creating the dump") from error
-        try:
-            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise UsageError(f"{path}: a dump can only be written to a regular file")
-            os.ftruncate(self._fd, 0)
-            os.fchmod(self._fd, 0o600)  # all of a machine's secrets are in there
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def write_at(self, off: int, data: Bytes) -> None:
-        """Write all of ``data`` at ``off``."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                n = os.pwrite(self._fd, rest, off)
-            except OSError as error:
-                raise self._failed(error, f"writing the dump at {off:#x}") from error
-            rest = rest[n:]
-            off += n
-
-    def extend(self, size: int) -> None:
-        """Make the file ``size`` bytes long; what was not written reads as zeros."""
-        try:
-            os.ftruncate(self._fd, size)
-        except OSError as error:
-            raise self._failed(error, f"extending the dump to {size:#x}") from error
-
-    def read_at(self, off: int, size: int) -> bytes:
-        """``size`` bytes at ``off``, of what was written before."""
-        try:
-            data = os.pread(self._fd, size, off)
-        except OSError as error:
-            raise self._failed(error, f"reading back the dump at {off:#x}") from error
-        if len(data) != size:
-            raise OutputError(self.path, errno.EIO, f"reading back {size} bytes at {off:#x}")
-        return data
-
-    def sync(self) -> None:
-        """Return when all is on the disk."""
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            raise self._failed(error, "writing the dump to disk") from error
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
-
-    def _failed(self, error: OSError, doing: str) -> OutputError:
-        number = error.errno or errno.EIO
-        return OutputError(self.path, number, doing, _ADVICE.get(number, ""))
-
-
-def _refuse_the_input(path: str, source_path: str) -> None:
+    refuse_the_input(path, path, source)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
     try:
-        same = os.path.samefile(path, source_path)
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise output_error(path, error, "creating the dump") from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UsageError(f"{path}: a dump can only be written to a regular file")
+        os.ftruncate(fd, 0)
+        os.fchmod(fd, 0o600)  # all of a machine's secrets are in there
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def refuse_the_input(target: Union[str, int], name: str, source: Union[str, int]) -> None:
+    """Raise UsageError if ``target`` is the file ``source``; both are paths or descriptors."""
+    try:
+        same = os.path.samestat(os.stat(target), os.stat(source))
     except OSError:
         return  # one of them does not exist: not the same
     if same:
-        raise UsageError(f"{path} is the memory image itself; the dump needs another name")
+        raise UsageError(f"{name} is the input itself; the output needs another name")

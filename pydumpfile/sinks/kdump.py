@@ -3,29 +3,31 @@
 
 From its first byte to the last but one the file says that it is incomplete. Data goes out before
 the descriptors that point at it, so that a dump cut short has empty descriptors, which readers know
-as lost pages, and no wild ones.
+as lost pages, and no wild ones. Nothing but the header is ever written twice, and nothing needs to
+be read back, so that the output may be a stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.formats.kdump import (
+    DESCRIPTOR_SIZE,
     DUMP_DH_COMPRESSED_INCOMPLETE,
+    LOST,
     Header,
     Layout,
     SubHeader,
 )
-from pydumpfile.sinks.base import Bytes, OutputFile
+from pydumpfile.sinks.base import Bytes, Output
 
 _DATA_BUFFER_SIZE = 1 << 20
 _DESCRIPTOR_BUFFER_SIZE = 64 << 10
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """What the headers say of the dead machine."""
 
     page_size: int
@@ -44,7 +46,7 @@ class Subject:
 class _Stream:
     """Consecutive bytes of the file, gathered into pieces of ``size`` before they are written."""
 
-    def __init__(self, output: OutputFile, off: int, size: int) -> None:
+    def __init__(self, output: Output, off: int, size: int) -> None:
         self._output = output
         self._off = off
         self._buffer = memoryview(bytearray(size))
@@ -84,7 +86,7 @@ class KdumpSink:
     :meth:`start_pages`, :meth:`write_batch` in pfn order, :meth:`finish`. All raise OutputError.
     """
 
-    def __init__(self, output: OutputFile, subject: Subject, codec_flag: int) -> None:
+    def __init__(self, output: Output, subject: Subject, codec_flag: int) -> None:
         self._output = output
         self._subject = subject
         self._codec_flag = codec_flag
@@ -96,7 +98,7 @@ class KdumpSink:
 
     def write_headers(self) -> None:
         """Say what the dump is of, and that it is incomplete."""
-        self._write_header(DUMP_DH_COMPRESSED_INCOMPLETE)
+        self._output.write_at(0, self._header(DUMP_DH_COMPRESSED_INCOMPLETE))
         self._output.write_at(self._subject.page_size, self._sub_header().pack())
 
     def write_notes(self, pieces: Iterable[bytes]) -> None:
@@ -115,7 +117,7 @@ class KdumpSink:
         self._output.write_at(self._layout.bitmap2_off + window.first_pfn // 8, window.bits)
 
     def read_bitmap2(self, first_pfn: int, end_pfn: int) -> Bitmap:
-        """The bits ``[first_pfn, end_pfn)`` of the 2nd bitmap, as they were written."""
+        """The bits ``[first_pfn, end_pfn)`` of the 2nd bitmap, if the output reads back."""
         window = Bitmap(first_pfn, end_pfn)
         off = self._layout.bitmap2_off + first_pfn // 8
         window.bits[:] = self._output.read_at(off, len(window.bits))
@@ -138,34 +140,25 @@ class KdumpSink:
         """File offset at which the data of the next batch will lie."""
         return self._data.end_off
 
-    def write_batch(self, descriptors: Bytes, data: Bytes) -> None:
-        """Pages that follow those written before."""
+    def write_batch(self, descriptors: Bytes, data: Bytes, lost: Collection[int] = ()) -> None:
+        """Pages that follow those written before.
+
+        :param lost: indices of those that have no descriptor because they could not be read.
+        """
+        if lost:
+            descriptors = _with_lost(descriptors, lost)
         self._data.write(data)
         if not self._descriptors.has_room(len(descriptors)):
             self._flush()
         self._descriptors.write(descriptors)
 
-    def leave_out(self, pfn: int) -> None:
-        """Take back what the 2nd bitmap says of ``pfn``: it is not in the dump after all.
-
-        Its batch must come without a descriptor for it; one place of the table stays unused then.
-        """
-        off = self._layout.bitmap2_off + pfn // 8
-        byte = self._output.read_at(off, 1)[0]
-        self._output.write_at(off, bytes((byte & ~(1 << pfn % 8),)))
-
-    def finish(self, complete: bool) -> int:
-        """Write what is left, wait for the disk, and only then mark the dump complete, if it is.
-
-        :return: the size of the dump in bytes.
-        """
-        size = self.next_data_off
+    def finish(self, complete: bool) -> None:
+        """Write what is left, wait for the disk, and only then mark the dump complete, if it is."""
         self._flush()
         self._output.sync()
         if complete:
-            self._write_header(0)
-            self._output.sync()
-        return size
+            self._output.rewrite_start(self._header(0))
+        self._output.end()
 
     def close(self) -> None:
         """Let go of the file; without :meth:`finish` it stays marked incomplete."""
@@ -176,9 +169,9 @@ class KdumpSink:
         self._data.flush()
         self._descriptors.flush()
 
-    def _write_header(self, incomplete: int) -> None:
+    def _header(self, incomplete: int) -> bytes:
         subject, layout = self._subject, self._layout
-        header = Header(
+        return Header(
             utsname=subject.utsname,
             tv_sec=subject.crash_time,
             status=self._codec_flag | incomplete,
@@ -187,8 +180,7 @@ class KdumpSink:
             bitmap_blocks=layout.bitmap_blocks,
             max_mapnr=subject.max_mapnr,
             nr_cpus=subject.nr_cpus,
-        )
-        self._output.write_at(0, header.pack())
+        ).pack()
 
     def _sub_header(self) -> SubHeader:
         subject, layout = self._subject, self._layout
@@ -202,3 +194,12 @@ class KdumpSink:
             size_note=subject.notes_size,
             max_mapnr_64=subject.max_mapnr,
         )
+
+
+def _with_lost(descriptors: Bytes, lost: Collection[int]) -> bytearray:
+    """``descriptors`` with those of the lost pages put between them."""
+    table = bytearray(descriptors)
+    for index in sorted(lost):
+        at = index * DESCRIPTOR_SIZE
+        table[at:at] = LOST
+    return table

@@ -9,6 +9,7 @@ import pydumpfile
 from pydumpfile.dump import dump_vmcore
 from pydumpfile.errors import FaultError, UsageError
 from pydumpfile.filter.level import Level
+from pydumpfile.sinks import Target
 from pydumpfile.sources.elf import ElfSource
 from tests.builders import CoreSpec, build_core
 
@@ -25,7 +26,7 @@ def test_same_dump_for_any_number_of_threads(core, tmp_path, compression):
     for n_threads in (1, 2, 5):
         target = tmp_path / f"{n_threads}"
         with pydumpfile.open(core.path) as vmcore:
-            dump_vmcore(vmcore, str(target), Level(1), compression, n_threads=n_threads)
+            dump_vmcore(vmcore, Target(str(target)), Level(1), compression, n_threads=n_threads)
         dumps.append(target.read_bytes())
     assert dumps[0] == dumps[1] == dumps[2]
 
@@ -37,13 +38,15 @@ def test_pages_lost_on_a_thread_are_counted_once(core, tmp_path, monkeypatch):
         return readable(source, paddr, size, wanted)
 
     with pydumpfile.open(core.path) as vmcore:
-        whole = dump_vmcore(vmcore, str(tmp_path / "whole"), Level(0), "none")
+        whole = dump_vmcore(vmcore, Target(str(tmp_path / "whole")), Level(0), "none")
     kept = [pfn for pfn in range(core.max_mapnr) if core.verdict(0)[pfn // 8] >> pfn % 8 & 1]
     bad_paddr = kept[2 * len(kept) // 3] * core.page_size
     readable = ElfSource.view
     monkeypatch.setattr(ElfSource, "view", unreadable)
     with pydumpfile.open(core.path) as vmcore:
-        statistics = dump_vmcore(vmcore, str(tmp_path / "dump"), Level(0), "none", n_threads=3)
+        statistics = dump_vmcore(
+            vmcore, Target(str(tmp_path / "dump")), Level(0), "none", n_threads=3
+        )
     assert statistics.lost == 1
     assert statistics.kept == whole.kept
     assert any("could not be read" in warning for warning in statistics.warnings)
@@ -58,7 +61,7 @@ def test_an_error_on_a_thread_reaches_the_caller(core, tmp_path, monkeypatch):
         pydumpfile.open(core.path) as vmcore,
         pytest.raises(ZeroDivisionError, match="on a worker"),
     ):
-        dump_vmcore(vmcore, str(tmp_path / "dump"), Level(31), "zstd", n_threads=2)
+        dump_vmcore(vmcore, Target(str(tmp_path / "dump")), Level(31), "zstd", n_threads=2)
 
 
 @pytest.mark.parametrize("n_threads", [0, -1])

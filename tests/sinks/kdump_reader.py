@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional
 from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD, decompress
 
 INCOMPLETE = 0x8
+EMPTY, LOST = (0, 0, 0, 0), (0, 0, ZLIB, 0)
 
 
 class Descriptor(NamedTuple):
@@ -91,10 +92,15 @@ class Dump:
         table = self.raw[start : start + 24 * n].ljust(24 * n, b"\0")
         return dict(zip(self.pfns, map(Descriptor._make, struct.iter_unpack("<qIIQ", table))))
 
+    @property
+    def lost(self) -> set[int]:
+        """The pages that are said to be lost."""
+        return {pfn for pfn, descriptor in self.descriptors.items() if descriptor == LOST}
+
     def page(self, pfn: int) -> Optional[bytes]:
-        """What a reader gets; None for a page whose descriptor is empty."""
+        """What a reader gets; None for a page that was lost, or was still to come."""
         descriptor = self.descriptors[pfn]
-        if descriptor == (0, 0, 0, 0):
+        if descriptor in (EMPTY, LOST):
             return None
         assert descriptor.page_flags == 0
         end = descriptor.offset + descriptor.size

@@ -11,7 +11,8 @@ import pytest
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.formats.kdump import pack_descriptor
-from pydumpfile.sinks.base import Bytes, OutputFile
+from pydumpfile.sinks.base import Bytes
+from pydumpfile.sinks.file import OutputFile
 from pydumpfile.sinks.kdump import KdumpSink, Subject
 from tests.sinks.kdump_reader import Dump
 
@@ -65,9 +66,9 @@ def write_a_dump(output: OutputFile, n_pages: int) -> list[bytes]:
             b"".join(batch),
         )
         pages += batch
-    size = sink.finish(complete=True)
+    sink.finish(complete=True)
     sink.close()
-    assert size == Path(output.path).stat().st_size
+    assert output.size == Path(output.path).stat().st_size
     return pages
 
 
@@ -130,18 +131,26 @@ def test_without_notes_the_sub_header_points_nowhere(tmp_path: Path) -> None:
     assert len(dump.raw) == dump.descriptors_off
 
 
-def test_a_page_can_be_taken_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [{0}, {9}, {3, 6}, {0, 1, 8, 9}, set(range(10))])
+def test_lost_pages_have_their_place_in_the_table(tmp_path: Path, lost: set[int]) -> None:
     path = tmp_path / "dump"
     sink = KdumpSink(OutputFile(str(path), False, "/nonexistent"), SUBJECT, 0)
     sink.write_headers()
     window = Bitmap(0, 5000)
     window.set_ranges([(10, 20)])
     sink.write_bitmap2(window)
-    sink.leave_out(13)
-    sink.leave_out(16)
+    sink.start_pages(10, share_zero=False)
+    pages = {i: bytes((i,)) * PAGE for i in range(10) if i not in lost}
+    offs = range(sink.next_data_off, sink.next_data_off + 10 * PAGE, PAGE)
+    descriptors = b"".join(pack_descriptor(off, PAGE, 0) for off, _ in zip(offs, pages))
+    sink.write_batch(descriptors, b"".join(pages.values()), dict.fromkeys(lost))
+    sink.finish(complete=False)
     sink.close()
-    assert Dump(path).pfns == [10, 11, 12, 14, 15, 17, 18, 19]
-    assert Dump(path).incomplete
+    dump = Dump(path)
+    assert dump.incomplete
+    assert dump.pfns == list(range(10, 20))
+    assert dump.lost == {10 + i for i in lost}
+    assert [dump.page(10 + i) for i in range(10)] == [pages.get(i) for i in range(10)]
 
 
 @pytest.mark.parametrize("max_mapnr", [1, 8, 32768, 32769])

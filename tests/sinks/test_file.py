@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The output file: created with care, its errors named."""
+"""The regular file as output: created with care, its errors named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pydumpfile.errors import OutputError, UsageError
-from pydumpfile.sinks.base import OutputFile
+from pydumpfile.sinks.file import OutputFile
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_input_is_never_the_output(
         target = core
     else:
         target = tmp_path / ".." / tmp_path.name / "vmcore"
-    with pytest.raises(UsageError, match="memory image itself"):
+    with pytest.raises(UsageError, match="input itself"):
         OutputFile(str(target), overwrite, str(core))
     assert core.read_bytes() == b"memory"
 

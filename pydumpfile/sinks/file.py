@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The usual output: a regular file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Union
+
+from pydumpfile.errors import OutputError
+from pydumpfile.sinks.base import Bytes, Output, create
+
+
+class OutputFile(Output):
+    """A regular file, open to be written and read back.
+
+    See :func:`pydumpfile.sinks.base.create` for how it comes to be.
+    """
+
+    reads_back = True
+
+    def __init__(self, path: str, overwrite: bool, source: Union[str, int]) -> None:
+        super().__init__(path)
+        self._fd = create(path, overwrite, source)
+
+    def write_at(self, off: int, data: Bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                n = os.pwrite(self._fd, rest, off)
+            except OSError as error:
+                raise self._failed(error, f"writing the dump at {off:#x}") from error
+            rest = rest[n:]
+            off += n
+            self.size = max(self.size, off)
+
+    def extend(self, size: int) -> None:
+        if size <= self.size:
+            return
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._failed(error, f"extending the dump to {size:#x}") from error
+        self.size = size
+
+    def rewrite_start(self, data: Bytes) -> None:
+        self.write_at(0, data)
+
+    def read_at(self, off: int, size: int) -> bytes:
+        try:
+            data = os.pread(self._fd, size, off)
+        except OSError as error:
+            raise self._failed(error, f"reading back the dump at {off:#x}") from error
+        if len(data) != size:
+            raise OutputError(self.path, errno.EIO, f"reading back {size} bytes at {off:#x}")
+        return data
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise self._failed(error, "writing the dump to disk") from error
+
+    def end(self) -> None:
+        self.sync()
+
+    def close(self) -> None:
+        os.close(self._fd)
