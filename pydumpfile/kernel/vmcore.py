@@ -44,9 +44,9 @@ class Vmcore:
         self._check_page_size()
 
     @classmethod
-    def open(cls, path: str) -> Vmcore:
-        """Open the image at ``path``; raises as :func:`pydumpfile.sources.open_source`."""
-        source = open_source(path)
+    def open(cls, path: str, use_mmap: bool = True) -> Vmcore:
+        """Open the image at ``path``: see :func:`pydumpfile.sources.open_source`."""
+        source = open_source(path, use_mmap)
         try:
             return cls(source)
         except BaseException:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the command can be asked to do: a function each, which returns the exit status."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+
+from pydumpfile.budget import affordable_threads, look_around
+from pydumpfile.cli.console import Console
+from pydumpfile.cli.options import Options
+from pydumpfile.codecs import NAMES, available, make_codec
+from pydumpfile.dump import Statistics, dump_vmcore
+from pydumpfile.errors import FaultError, OutputError
+from pydumpfile.filter.level import Level
+from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.report.summary import format_size, summary
+from pydumpfile.sinks import STDOUT, Target
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_dump(options: Options, console: Console) -> int:
+    """VMCORE to DUMPFILE, at the first level for which there is space."""
+    with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
+        console.say(_headline(vmcore))
+        _tell_description(vmcore, console)
+        statistics = _dump_with_retries(vmcore, options, console)
+    for warning in statistics.warnings:
+        console.warn(warning)
+    console.say(summary(statistics))
+    console.say(f"The dumpfile is saved to {statistics.path}.")
+    return FaultError.exit_code if statistics.lost else 0
+
+
+def write_log(options: Options, console: Console) -> int:
+    """The dead kernel's log to DUMPFILE, or as it is to standard output with ``-F``."""
+    from pydumpfile.logfile import write_log_file  # noqa: PLC0415
+
+    target = _target(options, options.operands[1:], flattened=False)
+    with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
+        _tell_description(vmcore, console)
+        lost = write_log_file(vmcore, target, options.partial_dmesg)
+    if lost:
+        console.warn(f"{lost} messages of the log are not whole, and left out")
+    console.say(f"The dmesg log is saved to {target.path}.")
+    return 0
+
+
+def rearrange_stream(options: Options, console: Console) -> int:
+    """What ``-F`` wrote, from standard input to DUMPFILE."""
+    from pydumpfile.rearrange import rearrange  # noqa: PLC0415
+
+    progress = console.progress()
+    try:
+        rearrange(sys.stdin.fileno(), Target(options.operands[0], options.force), progress)
+    finally:
+        if progress:
+            progress.close()
+    console.say(f"The dumpfile is saved to {options.operands[0]}.")
+    return 0
+
+
+def check_params(options: Options) -> int:
+    """Nothing but whether this command line could work here; the files need not exist."""
+    make_codec(options.compression, options.compress_level)
+    return 0
+
+
+def show_help() -> int:
+    """``--help``."""
+    from pydumpfile.cli.help import help_text  # noqa: PLC0415
+
+    Console().say(help_text())
+    return 0
+
+
+def show_version() -> int:
+    """The version, and the codecs as makedumpfile lists them."""
+    from pydumpfile._version import VERSION  # noqa: PLC0415
+
+    console = Console()
+    console.say(f"pydumpfile {VERSION}")
+    reasons = available()
+    for name in NAMES[1:]:
+        console.say(f"{name}\t{'disabled: ' + reasons[name] if reasons[name] else 'enabled'}")
+    return 0
+
+
+def _dump_with_retries(vmcore: Vmcore, options: Options, console: Console) -> Statistics:
+    """A full disk is only the end at the last level of ``-d 1,31``; a pipe has no second try."""
+    levels, target = options.levels, _target(options, options.operands[1:], options.flattened)
+    n_threads = affordable_threads(look_around(), options.n_threads, options.max_rss)
+    console.detail(f"threads: {n_threads}")
+    for level, next_level in zip(levels, (*levels[1:], None)):
+        progress = console.progress()
+        try:
+            return dump_vmcore(
+                vmcore, target, Level.of(level), options.compression, progress, n_threads,
+                options.compress_level,
+            )  # fmt: skip
+        except OutputError as error:
+            if error.errno not in _NO_SPACE or target.fd is not None or next_level is None:
+                raise
+            console.warn(f"{error}; trying again at level {next_level}")
+            target = target._replace(overwrite=True)
+        finally:
+            if progress:
+                progress.close()
+    raise AssertionError("parse() gives at least one level")
+
+
+def _target(options: Options, names: tuple[str, ...], flattened: bool) -> Target:
+    if options.flattened:
+        return Target(STDOUT, flattened=flattened, fd=sys.stdout.fileno())
+    return Target(names[0], options.force)
+
+
+def _headline(vmcore: Vmcore) -> str:
+    """Which machine died, and when."""
+    names = vmcore.utsname
+    kernel = f"Linux {names.release} on {names.nodename}" if names else "an unknown kernel"
+    memory = format_size(vmcore.source.exists.total)
+    crashed = ""
+    if vmcore.crash_time:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(vmcore.crash_time))
+        crashed = f", crashed {stamp}"
+    return f"{vmcore.source.path}: {kernel}, {vmcore.source.machine}, {memory}{crashed}"
+
+
+def _tell_description(vmcore: Vmcore, console: Console) -> None:
+    """VMCOREINFO, indented by two blanks as makedumpfile lists it: openSUSE's kdump reads that."""
+    if vmcore.facts is not None:
+        console.detail("\n".join(f"  {key}={value}" for key, value in vmcore.facts.lines.items()))

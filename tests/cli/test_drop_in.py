@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""In the place of makedumpfile: its name, its streams, its exit codes, its retries."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pydumpfile.errors import OutputError
+from pydumpfile.sinks.file import OutputFile
+from tests.builders import BuiltCore
+from tests.builders.logcore import PLACE, build_log_core
+from tests.builders.printk import LocklessRing
+from tests.sinks.kdump_reader import Dump
+
+
+@pytest.fixture(scope="module")
+def link(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pydumpfile under the name of makedumpfile."""
+    program = tmp_path_factory.mktemp("bin") / "makedumpfile"
+    program.write_text(
+        f"#!{sys.executable}\nfrom pydumpfile.cli import entry\nentry()\n", encoding="utf-8"
+    )
+    program.chmod(0o755)
+    return program
+
+
+def run(
+    program: Path, *arguments: object, stdin: bytes = b"", status: int = 0
+) -> tuple[bytes, bytes]:
+    """What a run that ends with ``status`` writes to standard output and standard error."""
+    done = subprocess.run(
+        [str(program), *map(str, arguments)], input=stdin, check=False, capture_output=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_a_dump(link: Path, small: BuiltCore, tmp_path: Path) -> None:
+    out, _ = run(link, "-l", "--message-level", 7, "-d", 31, small.path, tmp_path / "dump")
+    *_, saved, blank, last = out.decode().splitlines()
+    assert (saved, blank) == (f"The dumpfile is saved to {tmp_path / 'dump'}.", "")
+    assert last == "makedumpfile Completed."
+    assert Dump(tmp_path / "dump").dump_level == 31
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("-d", "all", "a", "b"), ("/nonexistent", "b"), ("-E", "a", "b")]
+)
+def test_every_failure_is_1(link: Path, arguments: Sequence[str]) -> None:
+    out, err = run(link, *arguments, status=1)
+    assert out.decode().splitlines()[-1] == "makedumpfile Failed."
+    assert err.startswith(b"pydumpfile: ")
+
+
+def test_a_question_has_no_last_line(link: Path) -> None:
+    assert run(link, "--check-params", "-l", "-d", 31, "vmcore", "dumpfile") == (b"", b"")
+    for question in ("-v", "-h"):
+        assert b"Completed" not in run(link, question)[0]
+
+
+def test_its_name_alone_has_no_commands(link: Path, tmp_path: Path) -> None:
+    """A dump may be called doctor."""
+    _, err = run(link, "doctor", tmp_path / "dump", status=1)
+    assert b"doctor: opening the memory image" in err
+
+
+def test_a_stream_has_standard_output_to_itself(
+    link: Path, small: BuiltCore, tmp_path: Path
+) -> None:
+    out, err = run(link, "-c", "-d", 31, "-F", small.path)
+    assert out.startswith(b"makedumpfile\0")
+    assert b"saved to standard output" in err
+    assert err.endswith(b"\nmakedumpfile Completed.\n")
+    run(link, "-R", tmp_path / "rearranged", stdin=out)
+    run(link, "-c", "-d", 31, small.path, tmp_path / "direct")
+    assert (tmp_path / "rearranged").read_bytes() == (tmp_path / "direct").read_bytes()
+
+
+def test_a_stream_that_ends_early(link: Path, small: BuiltCore, tmp_path: Path) -> None:
+    out, _ = run(link, "-c", "-d", 31, "-F", small.path)
+    _, err = run(link, "-R", tmp_path / "dump", stdin=out[:-1], status=1)
+    assert b"its sender was stopped" in err
+    assert Dump(tmp_path / "dump").incomplete
+
+
+def test_a_reader_that_goes_early(link: Path, small: BuiltCore) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [str(link), "-F", "-d", "0", str(small.path)], check=False, stdout=writer,
+        stderr=subprocess.PIPE, timeout=300,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == 1
+    assert b"Broken pipe" in done.stderr and b"Traceback" not in done.stderr
+    assert done.stderr.endswith(b"makedumpfile Failed.\n")
+
+
+def test_no_stream_to_a_terminal(link: Path, small: BuiltCore) -> None:
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [str(link), "-F", str(small.path)], check=False, stdout=theirs, stderr=subprocess.PIPE,
+        timeout=300,
+    )  # fmt: skip
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 1
+    assert b"is a terminal" in done.stderr
+
+
+class TestLevels:
+    """``-d 0,31``: the next one when there is no space."""
+
+    @pytest.fixture
+    def written(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """A disk on which only dumps of level 31 have room; the levels tried."""
+        tried: list[int] = []
+        write_at = OutputFile.write_at
+
+        def full(output: OutputFile, off: int, data: bytes) -> None:
+            if off > 1 << 20 and len(tried) == 1:
+                raise OutputError(output.path, errno.ENOSPC, "writing")
+            write_at(output, off, data)
+
+        monkeypatch.setattr(OutputFile, "write_at", full)
+        return tried
+
+    @pytest.mark.parametrize(("levels", "status", "level"), [("0", 10, 0), ("0,31", 0, 31)])
+    def test_no_space(
+        self, written: list[int], small: BuiltCore, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        levels: str, status: int, level: int,
+    ) -> None:  # fmt: skip
+        from pydumpfile import cli
+        from pydumpfile.cli import jobs
+
+        dump_vmcore = jobs.dump_vmcore
+
+        def noted(*arguments: object) -> object:
+            written.append(int(arguments[2]))  # type: ignore[call-overload]
+            return dump_vmcore(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(jobs, "dump_vmcore", noted)
+        assert cli.main(["-d", levels, str(small.path), str(tmp_path / "dump")]) == status
+        assert written == [int(text) for text in levels.split(",")]
+        dump = Dump(tmp_path / "dump")
+        assert (dump.incomplete, dump.dump_level) == (status != 0, level)
+        assert ("trying again at level 31" in capsys.readouterr().err) == (status == 0)
+
+
+class TestLog:
+    """``--dump-dmesg``, as kdump-tools and openSUSE's kdump ask for it."""
+
+    @pytest.fixture
+    def core(self, tmp_path: Path) -> Path:
+        ring = LocklessRing()
+        ring.store(b"Linux version 6.1", 0, 0)
+        ring.store(b"Kernel panic - not syncing", 1_000_000_000, 42)
+        build_log_core(tmp_path / "vmcore", ring.image(PLACE))
+        return tmp_path / "vmcore"
+
+    TEXT = (
+        b"[    0.000000] [      T0] Linux version 6.1\n"
+        b"[    1.000000] [     T42] Kernel panic - not syncing\n"
+    )
+
+    def test_to_a_file(self, link: Path, core: Path, tmp_path: Path) -> None:
+        out, _ = run(link, "--dump-dmesg", core, tmp_path / "dmesg")
+        assert (tmp_path / "dmesg").read_bytes() == self.TEXT
+        assert (tmp_path / "dmesg").stat().st_mode & 0o777 == 0o600
+        assert f"The dmesg log is saved to {tmp_path / 'dmesg'}." in out.decode()
+
+    def test_what_is_there_is_kept(self, link: Path, core: Path, tmp_path: Path) -> None:
+        (tmp_path / "dmesg").write_bytes(b"precious")
+        _, err = run(link, "--dump-dmesg", core, tmp_path / "dmesg", status=1)
+        assert b"File exists" in err
+        assert (tmp_path / "dmesg").read_bytes() == b"precious"
+        run(link, "-f", "--dump-dmesg", core, tmp_path / "dmesg")
+        assert (tmp_path / "dmesg").read_bytes() == self.TEXT
+
+    def test_to_a_pipe_with_the_keys_that_openSUSE_reads(self, link: Path, core: Path) -> None:
+        out, err = run(link, "-F", "--message-level", 8, "--dump-dmesg", core)
+        assert out == self.TEXT
+        keys = dict(line.strip().split(b"=", 1) for line in err.splitlines() if b"=" in line)
+        assert {b"OSRELEASE", b"CRASHTIME"} <= set(keys)
+
+    def test_a_full_disk(self, link: Path, core: Path) -> None:
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [str(link), "-F", "--dump-dmesg", str(core)], check=False, stdout=full,
+                stderr=subprocess.PIPE, timeout=300,
+            )  # fmt: skip
+        assert done.returncode == 1
+        assert b"No space left on device" in done.stderr
+
+    def test_what_is_missing(self, link: Path, small: BuiltCore, tmp_path: Path) -> None:
+        _, err = run(link, "--dump-dmesg", small.path, tmp_path / "dmesg", status=1)
+        assert b"SYMBOL(prb)" in err
+        assert not (tmp_path / "dmesg").exists()
