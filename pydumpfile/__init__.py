@@ -15,10 +15,12 @@ Everything it raises on purpose is a :class:`PydumpfileError`.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import Optional, Union
 
 from pydumpfile import errors
 from pydumpfile._version import VERSION as __version__
+from pydumpfile.budget import affordable_threads, look_around
 from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import PydumpfileError
 from pydumpfile.filter.level import Kind, Level
@@ -60,26 +62,32 @@ def dump(
     progress: Optional[Progress] = None,
     *,
     overwrite: bool = False,
-    n_threads: int = 1,
+    n_threads: Optional[int] = None,
+    max_rss: Optional[int] = None,
     flattened: bool = False,
+    compression_level: Optional[int] = None,
 ) -> Statistics:
     """Write a kdump-compressed dump of ``source`` to the file ``target``.
 
     :param source: a memory image, or one that is open.
     :param level: which pages to leave out, as bits of :class:`Level`: 0 none, 31 all that can be.
-    :param compression: ``"zstd"``, ``"zlib"`` or ``"none"``.
+    :param compression: ``"zstd"``, ``"zlib"``, ``"lzo"``, ``"snappy"`` or ``"none"``.
     :param progress: called with the name of the step, pages done and pages in all, ten times a
         second at most.
     :param overwrite: replace ``target`` if it exists; otherwise that is an OutputError.
     :param n_threads: threads that read and compress; the dump is the same for any number. Each
-        costs about 10 MiB.
+        costs about 11 MiB. None: as many as there are CPUs, within 64 MiB.
+    :param max_rss: bytes of memory for the whole process; lowers the number of threads.
     :param flattened: write the stream that ``-F`` gives; :mod:`pydumpfile.rearrange` reads it.
+    :param compression_level: how hard to compress, in the codec's own numbers.
     :return: what became of the pages.
     :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
         to be good, and says that it is incomplete until it is not.
     """
     where = Target(os.fspath(target), overwrite, flattened)
-    if isinstance(source, Vmcore):
-        return dump_vmcore(source, where, Level.of(level), compression, progress, n_threads)
-    with open(source) as vmcore:
-        return dump_vmcore(vmcore, where, Level.of(level), compression, progress, n_threads)
+    threads = affordable_threads(look_around(), n_threads, max_rss)
+    with ExitStack() as stack:
+        vmcore = source if isinstance(source, Vmcore) else stack.enter_context(open(source))
+        return dump_vmcore(
+            vmcore, where, Level.of(level), compression, progress, threads, compression_level
+        )
