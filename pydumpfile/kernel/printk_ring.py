@@ -78,8 +78,6 @@ class PrintkRing(RecordLog):
                 for name in ("tail_id", "head_id")]  # fmt: skip
         (count_bits,) = _U32.unpack_from(header, at + members.offset("count_bits", 4))
         (self._descs_vaddr,) = _U64.unpack_from(header, at + members.offset("descs", 8))
-        # An array of its own since cfe2790b163a ("printk: move printk_info into separate array"),
-        # which came before any release had the ring.
         (self._infos_vaddr,) = _U64.unpack_from(header, at + members.offset("infos", 8))
         self._check(count_bits, _MOST_COUNT_BITS, "count_bits")
         self._check_pointer(self._descs_vaddr, "descs")

@@ -404,7 +404,7 @@ class RecordBuffer(LogWriter):
 
 
 class ByteRing(LogWriter):
-    """Linux 2.6.27 to 3.4.
+    """Linux 3.4 and before.
 
     :param log_end: characters printed before the first one; the counter has 32 bits.
     """
