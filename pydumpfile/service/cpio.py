@@ -82,7 +82,10 @@ def names(stream: BinaryIO) -> Iterator[str]:
             return
         if fields[_NAME_SIZE] > _LARGEST_NAME:
             return
-        raw_name = stream.read(fields[_NAME_SIZE] + -(_HEADER_SIZE + fields[_NAME_SIZE]) % 4)
+        padded_size = fields[_NAME_SIZE] + -(_HEADER_SIZE + fields[_NAME_SIZE]) % 4
+        raw_name = stream.read(padded_size)
+        if len(raw_name) < padded_size:
+            return
         left = fields[_FILE_SIZE] + -fields[_FILE_SIZE] % 4
         while left:
             piece = stream.read(min(left, 1 << 20))

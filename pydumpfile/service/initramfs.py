@@ -23,6 +23,8 @@ COMPRESSIONS = ("none", "gzip", "zstd")
 USUAL_CODECS = ("zlib", "lzo", "zstd")
 """What the kdump services use unless told otherwise. snappy would bring the C++ library along."""
 
+_GZIP_LEVEL = 6
+"""As gzip(1) does by itself."""
 _STAGE = "rehearsal"
 _SHELLS = ("bin/sh", "usr/bin/sh", "bin/bash", "bin/busybox", "usr/bin/bash", "usr/bin/busybox")
 
@@ -158,7 +160,7 @@ def _write(files: tree.Files, directory: str) -> None:
 
 def _compress(content: bytes, compression: str) -> bytes:
     if compression == "gzip":
-        return gzip.compress(content, 9, mtime=0)
+        return gzip.compress(content, _GZIP_LEVEL, mtime=0)
     if compression == "zstd":
         try:
             done = subprocess.run(
@@ -193,7 +195,7 @@ def _report(planned: Tree, codec_names: Sequence[str], isolated: bool, written: 
     return Report(
         n_files=len(planned.files),
         unpacked=planned.size,
-        gzipped=len(gzip.compress(cpio.archive(planned.files), 9, mtime=0)),
+        gzipped=len(_compress(cpio.archive(planned.files), "gzip")),
         written=written,
         shared=tuple(sorted(planned.shared)),
         codecs=tuple(codec_names),

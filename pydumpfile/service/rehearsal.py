@@ -60,7 +60,8 @@ def rehearse(run: Run, directory: str, codecs: Iterable[str], seen_as: str = "")
         stage.dump(codec, "--num-threads", "2")
         stage.stream(codec)
     stage.log()
-    stage.version()
+    stage.silence()
+    stage.help()
     stage.failure()
     return stage.digests
 
@@ -108,11 +109,20 @@ class _Stage:
         if specimen.LOG_LINE not in log:
             raise RehearsalError(f"rehearsal of the kernel log: it is {log!r}")
 
-    def version(self) -> None:
-        """Nothing is said that was not asked for, by the interpreter for one."""
-        done = self._play("-v", "pydumpfile", ("-v",))
-        if done.stderr or not done.stdout:
-            raise RehearsalError(f"rehearsal of -v: unexpected words: {_words(done.stderr)}")
+    def silence(self) -> None:
+        """Nothing is said that was not asked for, by the interpreter for one.
+
+        Not asked for its version, as it looks for all codecs then, those that nobody chose too.
+        """
+        arguments = ("--check-params", *_LEVEL, self._name("vmcore"), self._name("dump"))
+        done = self._play("--check-params", "makedumpfile", arguments)
+        if done.stdout or done.stderr:
+            words = _words(done.stdout + done.stderr)
+            raise RehearsalError(f"rehearsal of --check-params: unexpected words: {words}")
+
+    def help(self) -> None:
+        """For whoever has nothing but a shell in the crash kernel."""
+        self._play("--help", "pydumpfile", ("--help",))
 
     def failure(self) -> None:
         """A core that is not there: the message has to name it."""

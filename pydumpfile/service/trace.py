@@ -33,6 +33,11 @@ finally:
     with open(report, "w", encoding="utf-8") as file:
         for name, module in sorted(sys.modules.items()):
             spec = getattr(module, "__spec__", None)
+            if spec is not None and spec.name != name:  # put in its place by the module itself
+                parent = sys.modules.get(name.rpartition(".")[0])
+                # importlib's own parts are frozen, by other names.
+                if hasattr(parent, "__path__") and not name.startswith("importlib."):
+                    spec = sys.meta_path[-1].find_spec(name, parent.__path__)
             if name != "__main__" and spec is not None and spec.has_location:
                 package = spec.submodule_search_locations is not None
                 print("module", spec.name, spec.origin, package, sep="\\t", file=file)

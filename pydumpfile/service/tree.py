@@ -109,7 +109,7 @@ def write(files: Files, directory: str) -> None:
 def remove(directory: str) -> None:
     """Take the capture path, of this run or an earlier one, out of ``directory`` again."""
     shutil.rmtree(os.path.join(directory, HOME), ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(os.path.join(directory, LAUNCHER))
 
 
