@@ -86,8 +86,8 @@ def copies_until_found(n_records: int) -> int:
 
     crash opens a flattened file without rearranging it. It sorts the records by offset, of equal
     ones the newest first, and bisects until it hits any that covers what it wants: with one newer
-    record at offset 0 that is always the older. Two or three newer ones are hit before it, by how
-    many records there are. Whoever applies records in order does not mind.
+    record at offset 0 that is always the older. Of two to four newer ones, depending on how many
+    records there are, one is hit before it. Whoever applies records in order does not mind.
 
     :param n_records: all records so far, of which only the first is at offset 0.
     """
