@@ -4,9 +4,15 @@
 export PATH=/bin:/sbin
 SWITCH=/sys/module/kernel/parameters/vmcore_direct_map
 
+# What was printed may still be on its way when the machine is off.
+finish() {
+	vmtool drain
+	poweroff -f
+}
+
 fail() {
 	echo "LAB-FAIL $*"
-	poweroff -f
+	finish
 }
 
 # Print a file or what a command prints, between lines the lab finds it by.
@@ -134,4 +140,4 @@ failing_opens() {	# N...
 
 eval "$STEPS"
 echo "LAB-COPIED 0"
-poweroff -f
+finish

@@ -8,6 +8,7 @@
  *	vmtool hash mmap WINDOW		the same, through mmap windows of WINDOW bytes
  *	vmtool copy MIB			how fast user space can copy memory
  *	vmtool hash-failing BLOCK	as hash read, but opened subject to fault injection
+ *	vmtool drain			wait until the console has all that was printed
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include "sha256.h"
@@ -181,6 +183,8 @@ int main(int argc, char **argv)
 		copy(atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "hash-failing"))
 		hash_vmcore(open_failing(), "read", strtoul(argv[2], NULL, 0));
+	else if (argc == 2 && !strcmp(argv[1], "drain"))
+		return tcdrain(STDOUT_FILENO) ? 1 : 0;
 	else
 		fail("usage");
 	return 0;
