@@ -9,7 +9,7 @@ KERNEL ?= 6.1-cloud
 .NOTPARALLEL:
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick kernel lint setup setup-quick clean
+.PHONY: help demo test quick kernel service lint setup setup-quick clean
 
 help:  ## show this
 	@echo 'pydumpfile: from a Linux panic to a dump'
@@ -26,11 +26,14 @@ test: setup lint  ## lint, then all tests, real kernels included (minutes at fir
 	@$(VENV)/python -m pytest $(PYTEST_ARGS)
 
 quick: setup-quick  ## tests that need no QEMU
-	@$(VENV)/python -m pytest -m 'not lab and not full' $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -m 'not lab and not full and not service' $(PYTEST_ARGS)
 
 kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix (an hour, then minutes)
 	@$(VENV)/python -m tests.kernel_lab build
 	@$(VENV)/python -m tests.kernel_lab matrix
+
+service: setup  ## kdump services in whole distributions, and what can go wrong in them (root, half an hour)
+	@$(VENV)/python -m pytest -m service tests/lab/service $(PYTEST_ARGS)
 
 lint: setup-quick  ## ruff check, ruff format --check, mypy --strict
 	@echo 'lint: ruff check' && $(VENV)/ruff check --quiet .

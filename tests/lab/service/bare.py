@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A first kernel with nothing but busybox, which loads a crash kernel and panics at once.
+
+What the crash kernel's initramfs is, and so which service runs, is up to the caller; the smallest
+is `busybox_initrd`: busybox, a few lines of shell, and archives appended to it.
+"""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..cache import require_program
+from ..errors import LabError
+from ..initramfs import Cpio, add_program, shared_libraries
+from ..kernels import CRASH_MODULES, EXT4_MODULES, KernelPackage
+from .machine import GUEST, ServiceMachine, base_arguments, compiled, run_machine
+
+_TIMEOUT_SECONDS = 1500.0
+CRASH_COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 nr_cpus=1 reset_devices irqpoll"
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A kernel that panics, and what it has loaded for that.
+
+    kernel: bzImage of both kernels.
+    initrd: of the crash kernel.
+    noise_mib: memory the first kernel fills.
+    disks: QEMU's arguments for them; the crash kernel sees /dev/vda, /dev/vdb, ...
+    """
+
+    kernel: Path
+    initrd: bytes
+    memory_mib: int = 1024
+    crashkernel: str = "192M"
+    crash_parameters: str = ""
+    noise_mib: int = 32
+    disks: Sequence[str] = field(default_factory=tuple)
+
+
+def run_crash(
+    crash: Crash, directory: Path, last_marker: str, survives_reboot: bool = False
+) -> ServiceMachine:
+    """Boot, panic and let the crash kernel do its work; the console goes to `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bare-") as name:
+        scratch = Path(name)
+        (scratch / "initrd").write_bytes(_first_initrd(crash))
+        command_line = f"console=ttyS0 loglevel=4 panic=-1 crashkernel={crash.crashkernel}"
+        machine = ServiceMachine(
+            [
+                *base_arguments(crash.memory_mib, crash.kernel, scratch / "initrd", command_line),
+                *crash.disks,
+            ],
+            scratch,
+            last_marker,
+            survives_reboot,
+        )
+        run_machine(machine, directory / "console.log", _TIMEOUT_SECONDS)
+    return machine
+
+
+def _first_initrd(crash: Crash) -> bytes:
+    cpio = busybox_base()
+    cpio.add_file("init", GUEST / "first.sh")
+    settings = {
+        "CRASH_COMMAND_LINE": f"{CRASH_COMMAND_LINE} {crash.crash_parameters}",
+        "NOISE_MIB": str(crash.noise_mib),
+    }
+    conf = "".join(f"{name}='{value}'\n" for name, value in settings.items())
+    cpio.add_file("lab.conf", conf.encode(), 0o644)
+    cpio.add_file("crash-kernel", crash.kernel)
+    cpio.add_file("crash-initrd", crash.initrd)
+    add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
+    return cpio.to_bytes()
+
+
+def busybox_initrd(
+    package: KernelPackage | None,
+    steps: str,
+    archives: Sequence[bytes] = (),
+    programs: Mapping[str, Path] | None = None,
+) -> bytes:
+    """An initramfs that runs `steps` (shell; functions of guest/crash.sh and guest/services.sh).
+
+    package: whose virtio and ext4 modules to load, if any.
+    archives: cpio archives to append, as `pydumpfile initramfs` makes them.
+    programs: more programs, by their path in the archive, with the libraries they are linked to.
+    """
+    cpio = busybox_base()
+    cpio.add_file("init", GUEST / "crash.sh")
+    cpio.add_file("services.sh", GUEST / "services.sh", 0o644)
+    cpio.add_file("steps.sh", steps.encode(), 0o644)
+    cpio.add_file("bin/footprint", compiled(GUEST / "footprint.c"))
+    for name, path in (programs or {}).items():
+        add_program(cpio, path, name)
+    modules = package.module_files([*CRASH_MODULES, *EXT4_MODULES]) if package else []
+    for module in modules:
+        cpio.add_file(f"modules/{module.name}", module, 0o644)
+    order = "".join(f"{module.stem}\n" for module in modules)
+    cpio.add_file("modules/order", order.encode(), 0o644)
+    return b"".join([cpio.to_bytes(), *archives])
+
+
+def busybox_base() -> Cpio:
+    """An archive with busybox and the directories every init mounts something on."""
+    busybox = Path(require_program("busybox", "busybox-static"))
+    if shared_libraries(busybox):
+        raise LabError(f"{busybox} is not static: apt-get install busybox-static")
+    listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True)
+    cpio = Cpio()
+    for directory in ("proc", "sys", "dev", "tmp", "mnt", "sbin"):
+        cpio.add_directory(directory)
+    cpio.add_device("dev/console", stat.S_IFCHR | 0o600, 5, 1)
+    cpio.add_file("bin/busybox", busybox)
+    for applet in listing.stdout.split():
+        if applet != "busybox":
+            cpio.add_symlink(f"bin/{applet}", "busybox")
+    return cpio
