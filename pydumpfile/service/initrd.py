@@ -50,7 +50,7 @@ def look_into(path: str) -> Contents:
                 obstacle = f"an archive in it cannot be unpacked: {error}"
             unpacked += plain.tell()
             plain.seek(0)
-            names.update(name.lstrip("./") for name in cpio.names(plain))
+            names.update(name.removeprefix("./") for name in cpio.names(plain))
     if not obstacle and any(name.endswith(_SQUASHED) for name in names):
         obstacle = "its files are in a squashed image inside"
     return Contents(frozenset(names), unpacked, obstacle)
