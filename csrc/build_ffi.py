@@ -16,7 +16,11 @@ _DECLARATIONS = "".join(
     if not line.startswith("#")
 )
 # setuptools wants source paths relative to setup.py.
-_SOURCES = [os.path.join("csrc", name) for name in ("classify.c", "zero.c", "batch.c", "encode.c")]
+_SOURCES = [
+    os.path.join("csrc", f"{name}.c")
+    for name in ("batch", "classify", "encode", "group", "variant", "zero")
+]
+_HEADERS = [os.path.join("csrc", name) for name in ("group.h", "pagescan.h")]
 
 ffibuilder = FFI()
 ffibuilder.cdef(_DECLARATIONS)
@@ -25,6 +29,6 @@ ffibuilder.set_source(
     '#include "pagescan.h"',
     sources=_SOURCES,
     include_dirs=["csrc"],
-    depends=[os.path.join("csrc", "pagescan.h")],
+    depends=_HEADERS,
     extra_compile_args=["-O3", "-std=gnu11"],
 )

@@ -7,22 +7,10 @@
  */
 #include <string.h>
 
-#include "pagescan.h"
+#include "group.h"
 
-#define ANON_BIT 1		/* PAGE_MAPPING_ANON: bit 0 of page.mapping */
-/* Struct pages are looked at in groups of as many; the last of a group is never a compound head. */
-#define GROUP_PAGES 512
-
-static inline uint64_t word_at(const uint8_t *page, uint32_t off)
-{
-	uint64_t word;
-
-	memcpy(&word, page + off, sizeof(word));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	word = __builtin_bswap64(word);
-#endif
-	return word;
-}
+/* The last of so many pages, by its pfn, is never a compound head. */
+#define HEADLESS_PAGES 512
 
 static inline int holds(const struct pydump_test *test, const uint8_t *page)
 {
@@ -70,21 +58,15 @@ int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t 
 				   end_pfn - window->first_pfn);
 }
 
-/* Consecutive pages that go for the same reason: cleared at once when another follows. */
-struct run {
-	uint64_t first_pfn;
-	uint64_t end_pfn;
-	enum pydump_kind kind;
-};
-
-/* Leave out the pages of a run, now or, past the window, later. */
-static int64_t leave_out(struct pydump_window *window, const struct run *run)
+/* Leave out the pages [first_pfn, end_pfn), now or, past the window, later. */
+static int64_t leave_out(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn,
+			 enum pydump_kind kind)
 {
-	int64_t cleared = pydump_clear(window, run->first_pfn, run->end_pfn);
+	int64_t cleared = pydump_clear(window, first_pfn, end_pfn);
 
-	window->left_out[run->kind] += (uint64_t)cleared;
-	if (run->end_pfn > window->end_pfn && run->end_pfn > window->spill_pfn[run->kind])
-		window->spill_pfn[run->kind] = run->end_pfn;
+	window->left_out[kind] += (uint64_t)cleared;
+	if (end_pfn > window->end_pfn && end_pfn > window->spill_pfn[kind])
+		window->spill_pfn[kind] = end_pfn;
 	return cleared;
 }
 
@@ -92,19 +74,16 @@ static int64_t leave_out(struct pydump_window *window, const struct run *run)
  * Judge the page whose struct page is at page; has_after: the one behind it can be read.
  * Sets *n to the pages it speaks for. Returns the kind if they go, PYDUMP_KINDS if they stay.
  */
-static inline enum pydump_kind judge(const struct pydump_plan *plan, const uint8_t *page,
-				     int has_after, uint64_t pfn, uint64_t *n,
-				     struct pydump_window *window)
+static enum pydump_kind judge(const struct pydump_plan *plan, const uint8_t *page, int has_after,
+			      uint64_t pfn, uint64_t *n, struct pydump_window *window)
 {
-	const uint64_t flags = word_at(page, plan->flags_off);
 	const int slab = holds(&plan->slab_type, page) || holds(&plan->slab_flag, page);
-	const int anon = (word_at(page, plan->mapping_off) & ANON_BIT) && !slab;
-	const int cache = (flags & plan->lru_mask) ||
-			  (flags & plan->swapcache_mask) == plan->swapcache_mask;
-	const int private = (flags & plan->private_mask) != 0;
-	int hugetlb = 0;
+	int anon, cache, private, hugetlb = 0;
+	uint64_t flags;
 
 	*n = 1;
+	if (holds(&plan->tail, page))
+		return PYDUMP_KINDS;
 	if (!slab && holds(&plan->buddy, page)) {
 		uint64_t order = word_at(page, plan->private_off);
 
@@ -129,6 +108,11 @@ static inline enum pydump_kind judge(const struct pydump_plan *plan, const uint8
 		if (order < 64 && !(pfn & ((1ULL << order) - 1)))
 			*n = 1ULL << order;
 	}
+	flags = word_at(page, plan->flags_off);
+	anon = (word_at(page, plan->mapping_off) & ANON_BIT) && !slab;
+	cache = (flags & plan->lru_mask) ||
+		(flags & plan->swapcache_mask) == plan->swapcache_mask;
+	private = (flags & plan->private_mask) != 0;
 	if (cache && !anon && (private ? plan->drop_cache_private : plan->drop_cache))
 		return private ? PYDUMP_CACHE_PRIVATE : PYDUMP_CACHE;
 	if (plan->drop_user && (anon || hugetlb))
@@ -157,47 +141,136 @@ static int plan_fits(const struct pydump_plan *plan)
 	return plan->max_order <= 64;
 }
 
-int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_block *block,
-			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window)
+/* What one call works on. */
+struct scan {
+	const struct pydump_plan *plan;
+	const struct pydump_block *block;
+	struct pydump_window *window;
+	uint64_t end_pfn;
+	int64_t cleared;
+};
+
+/* Judge the page at pfn; returns the pfn from which to go on. */
+static uint64_t judge_one(struct scan *scan, uint64_t pfn, enum pydump_kind *kind)
 {
-	const struct pydump_plan p = *plan;	/* a copy that no store to the bitmap can change */
-	struct run run = { 0, 0, PYDUMP_FREE };
-	int64_t total = 0;
-	uint64_t pfn = first_pfn;
+	const uint64_t i = pfn - scan->block->first_pfn;
+	const int has_after = i + 1 < scan->block->n_pages && (pfn + 1) % HEADLESS_PAGES;
+	uint64_t n;
+
+	*kind = judge(scan->plan, scan->block->pages + i * scan->plan->page_size, has_after, pfn, &n,
+		      scan->window);
+	return pfn + (*kind == PYDUMP_KINDS ? 1 : n);
+}
+
+/* Clear the bits of the group at first_pfn that go; only those of the pages in mask. */
+static void clear_group(struct scan *scan, uint64_t first_pfn, const uint64_t *goes, uint64_t mask)
+{
+	struct pydump_window *window = scan->window;
+	uint8_t *at = window->bits + (first_pfn - window->first_pfn) / 8;
+	uint64_t before, word;
+
+	memcpy(&word, at, sizeof(word));
+	before = word = little_endian(word);
+	for (int kind = 0; kind < PYDUMP_KINDS; kind++) {
+		const uint64_t gone = word & goes[kind] & mask;
+		int n;
+
+		if (!gone)
+			continue;
+		n = __builtin_popcountll(gone);
+		window->left_out[kind] += (uint64_t)n;
+		scan->cleared += n;
+		word &= ~gone;
+	}
+	if (word == before)
+		return;
+	word = little_endian(word);
+	memcpy(at, &word, sizeof(word));
+}
+
+/*
+ * Judge the pages from pfn on of the group at first_pfn. Those that speak for others are taken one
+ * after the other: what lies behind them in the group is theirs. Returns where to go on.
+ */
+static uint64_t judge_group(struct scan *scan, uint64_t first_pfn, uint64_t pfn, uint32_t variant)
+{
+	const uint64_t end_pfn = first_pfn + GROUP_PAGES;
+	const uint64_t mask = ~0ULL << (pfn - first_pfn);
+	const uint64_t i = first_pfn - scan->block->first_pfn;
+	struct pydump_verdict verdict;
+	uint64_t next_pfn = end_pfn;
+
+	pydump_judge_group(scan->plan, scan->block->pages + i * scan->plan->page_size, variant,
+			   &verdict);
+	for (uint64_t open = verdict.open & mask; open;) {
+		const int bit = __builtin_ctzll(open);
+		enum pydump_kind kind;
+		uint64_t range;
+
+		pfn = judge_one(scan, first_pfn + (uint64_t)bit, &kind);
+		range = ~0ULL << bit;
+		if (pfn < end_pfn)
+			range &= ~(~0ULL << (pfn - first_pfn));
+		open &= ~range;
+		if (kind == PYDUMP_KINDS)
+			continue;
+		for (int other = 0; other < PYDUMP_KINDS; other++)
+			verdict.goes[other] &= ~range;
+		verdict.goes[kind] |= range;
+		if (pfn > end_pfn) {
+			scan->cleared += leave_out(scan->window, end_pfn, pfn, kind);
+			next_pfn = pfn;
+		}
+	}
+	clear_group(scan, first_pfn, verdict.goes, mask);
+	return next_pfn;
+}
+
+/*
+ * Where the group of pfn starts: on a whole byte of the bitmap. UINT64_MAX if pages of it are not in
+ * the block or not to be judged, or the struct page behind it cannot be read.
+ */
+static uint64_t group_of(const struct scan *scan, uint64_t pfn)
+{
+	const struct pydump_block *block = scan->block;
+	const uint64_t first_pfn = pfn - (pfn - scan->window->first_pfn) % 8;
+
+	if (first_pfn < block->first_pfn || first_pfn + GROUP_PAGES > scan->end_pfn ||
+	    first_pfn + GROUP_PAGES >= block->first_pfn + block->n_pages)
+		return UINT64_MAX;
+	return first_pfn;
+}
+
+int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_block *block,
+			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window,
+			uint32_t variant)
+{
+	const struct pydump_plan copy = *plan;	/* no store to the bitmap can change it */
+	struct scan scan = { &copy, block, window, end_pfn, 0 };
+	uint64_t pfn = first_pfn, group_pfn;
+	int strides = 0;	/* a large block was passed over: another may follow */
 
 	if (first_pfn < block->first_pfn || end_pfn > block->first_pfn + block->n_pages ||
-	    first_pfn < window->first_pfn || end_pfn > window->end_pfn || !plan_fits(&p))
+	    first_pfn < window->first_pfn || end_pfn > window->end_pfn || !plan_fits(&copy) ||
+	    !(pydump_variants() >> variant & 1))
 		return PYDUMP_BAD_ARGUMENT;
 	if (pfn < window->resume_pfn)
 		pfn = window->resume_pfn;
 	while (pfn < end_pfn) {
-		const uint64_t i = pfn - block->first_pfn;
-		const uint8_t *page = block->pages + i * p.page_size;
+		const uint64_t from_pfn = pfn;
 		enum pydump_kind kind;
-		uint64_t n;
 
-		if (holds(&p.tail, page)) {
-			pfn++;
-			continue;
+		group_pfn = strides ? UINT64_MAX : group_of(&scan, pfn);
+		if (group_pfn != UINT64_MAX) {
+			pfn = judge_group(&scan, group_pfn, pfn, variant);
+		} else {
+			pfn = judge_one(&scan, pfn, &kind);
+			if (kind != PYDUMP_KINDS)
+				scan.cleared += leave_out(window, from_pfn, pfn, kind);
 		}
-		kind = judge(&p, page, i + 1 < block->n_pages && (pfn + 1) % GROUP_PAGES, pfn, &n,
-			     window);
-		if (kind == PYDUMP_KINDS) {
-			pfn++;
-			continue;
-		}
-		if (kind != run.kind || pfn != run.end_pfn) {
-			if (run.first_pfn < run.end_pfn)
-				total += leave_out(window, &run);
-			run.first_pfn = pfn;
-			run.kind = kind;
-		}
-		pfn += n;
-		run.end_pfn = pfn;
+		strides = pfn - from_pfn > GROUP_PAGES;
 	}
-	if (run.first_pfn < run.end_pfn)
-		total += leave_out(window, &run);
 	if (pfn > window->resume_pfn)
 		window->resume_pfn = pfn;
-	return total;
+	return scan.cleared;
 }

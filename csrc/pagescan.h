@@ -22,6 +22,14 @@ enum pydump_status {
 	PYDUMP_CODEC_FAILED = -3	/* the compression library refused a page */
 };
 
+/* Ways to do the same, by what a processor can do. This one can do a mask of 1 << variant. */
+enum pydump_variant {
+	PYDUMP_SCALAR,
+	PYDUMP_AVX2,
+	PYDUMP_NEON
+};
+uint32_t pydump_variants(void);
+
 /* Kinds of pages left out; pydumpfile.filter.level.Kind. */
 enum pydump_kind {
 	PYDUMP_FREE,
@@ -97,7 +105,8 @@ struct pydump_window {
  * must lie in the block and in the window. Returns the number of bits cleared.
  */
 int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_block *block,
-			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window);
+			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window,
+			uint32_t variant);
 
 /* Clear the bits [first_pfn, end_pfn) inside the window; returns how many were set. */
 int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn);
@@ -115,14 +124,6 @@ int64_t pydump_list_pages(const uint8_t *bits, uint64_t first_bit, uint64_t end_
  */
 int64_t pydump_spans(const uint64_t *off, uint64_t n, uint64_t page_size, uint64_t gap,
 		     uint64_t *spans);
-
-/* Ways to find zero pages; what this machine can do is a mask of 1 << variant. */
-enum pydump_zero_variant {
-	PYDUMP_ZERO_SCALAR,
-	PYDUMP_ZERO_AVX2,
-	PYDUMP_ZERO_NEON
-};
-uint32_t pydump_zero_variants(void);
 
 /*
  * Which of n pages of page_size bytes (a multiple of 64), at pages + off[i], are all zero: zero[i]

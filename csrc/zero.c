@@ -2,7 +2,7 @@
 /*
  * Which pages are all zero. Most pages differ early, so each variant gives up at the first 64 bytes
  * that are not; zero pages stream at memory speed. The variant is the caller's choice among those that
- * pydump_zero_variants() names, and all give the same answer. AVX-512 is not among them: it was
+ * pydump_variants() names, and all give the same answer. AVX-512 is not among them: it was
  * measured no faster than AVX2, in cache or out of it.
  */
 #include <string.h>
@@ -55,35 +55,21 @@ static int zero_neon(const uint8_t *page, uint64_t size)
 }
 #endif
 
-uint32_t pydump_zero_variants(void)
-{
-	uint32_t variants = 1u << PYDUMP_ZERO_SCALAR;
-
-#if defined(__x86_64__)
-	__builtin_cpu_init();
-	if (__builtin_cpu_supports("avx2"))
-		variants |= 1u << PYDUMP_ZERO_AVX2;
-#elif defined(__aarch64__)
-	variants |= 1u << PYDUMP_ZERO_NEON;
-#endif
-	return variants;
-}
-
 int64_t pydump_find_zero(const uint8_t *pages, uint64_t page_size, const uint64_t *off, uint64_t n,
 			 uint8_t *zero, uint32_t variant)
 {
 	int (*is_zero)(const uint8_t *, uint64_t);
 	int64_t found = 0;
 
-	if (page_size % 64 || variant > 31 || !(pydump_zero_variants() >> variant & 1))
+	if (page_size % 64 || variant > 31 || !(pydump_variants() >> variant & 1))
 		return PYDUMP_BAD_ARGUMENT;
 	switch (variant) {
 #if defined(__x86_64__)
-	case PYDUMP_ZERO_AVX2:
+	case PYDUMP_AVX2:
 		is_zero = zero_avx2;
 		break;
 #elif defined(__aarch64__)
-	case PYDUMP_ZERO_NEON:
+	case PYDUMP_NEON:
 		is_zero = zero_neon;
 		break;
 #endif

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "pydumpfile"
 
 # Longest name that fits counts; a room's floor holds for all of its modules.
 FLOORS = {
-    "errors": 0, "pfn": 0, "bitmap": 0, "progress": 0, "loops": 0, "_version": 0,
+    "errors": 0, "pfn": 0, "bitmap": 0, "progress": 0, "loops": 0, "variants": 0, "_version": 0,
     "formats": 1, "codecs": 1,
     "sources": 2, "sinks": 2,
     "memory": 3,
@@ -37,7 +37,7 @@ SOLE_IMPORTERS = {
     "elftools": {"kernel.dwarf"},
     "zstandard": set(),  # only tests use it, to read dumps
     "tqdm": {"cli", "cli.console"},
-    "pydumpfile._pagescan": {"filter.native", "packing.native"},
+    "pydumpfile._pagescan": {"filter.native", "packing.native", "variants"},
 }
 
 

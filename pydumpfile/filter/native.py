@@ -11,12 +11,14 @@ from pydumpfile.errors import NativeError
 from pydumpfile.filter.level import Kind
 from pydumpfile.filter.plan import PageTest, Plan
 from pydumpfile.filter.tally import Tally
+from pydumpfile.variants import VARIANTS, variants
 
 
 class NativeClassifier:
     """Judges pages by one plan. Holds no GIL while it does."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, variant: str = "") -> None:
+        self._variant = VARIANTS[variant or variants()[0]]
         self._page_size = plan.page_size
         self._plan = ffi.new("struct pydump_plan *")
         for name, value in plan._asdict().items():
@@ -53,7 +55,9 @@ class NativeClassifier:
         c_window.bad_orders = tally.bad_orders
         c_window.left_out = tally.left_out
         c_window.spill_pfn = tally.spill_pfn
-        status = lib.pydump_classify(self._plan, self._block, first_pfn, end_pfn, c_window)
+        status = lib.pydump_classify(
+            self._plan, self._block, first_pfn, end_pfn, c_window, self._variant
+        )
         if status < 0:
             raise NativeError("pydump_classify", status)
         tally.resume_pfn = c_window.resume_pfn

@@ -11,18 +11,7 @@ from pydumpfile.errors import NativeError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
 from pydumpfile.pfn import Range
-
-ZERO_VARIANTS = {
-    "avx2": lib.PYDUMP_ZERO_AVX2,
-    "neon": lib.PYDUMP_ZERO_NEON,
-    "scalar": lib.PYDUMP_ZERO_SCALAR,
-}
-
-
-def zero_variants() -> list[str]:
-    """The ways to find zero pages that this machine has, the preferred one first."""
-    supported = lib.pydump_zero_variants()
-    return [name for name, number in ZERO_VARIANTS.items() if supported >> number & 1]
+from pydumpfile.variants import VARIANTS, variants
 
 
 class NativePacker:
@@ -34,7 +23,7 @@ class NativePacker:
         self.codec = codec
         self._page_size = page_size
         self._batch_pages = batch_pages
-        self._variant = ZERO_VARIANTS[variant or zero_variants()[0]]
+        self._variant = VARIANTS[variant or variants()[0]]
         self._compressor = _compressor(codec)
         self._n = self._used = 0
         self._out_size = lib.pydump_encode_room(batch_pages, page_size)

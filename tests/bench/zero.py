@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pydumpfile._pagescan import ffi, lib
 
-from pydumpfile.packing.native import ZERO_VARIANTS, zero_variants
+from pydumpfile.variants import VARIANTS, variants
 from tests.bench.scan import median_seconds
 
 PAGE_SIZE = 4096
@@ -30,9 +30,9 @@ def main() -> None:
 
     print("| way | GB/s | of copying |\n|---|---|---|")
     copy_seconds = median_seconds(copy)
-    for name in zero_variants():
+    for name in variants():
 
-        def find(variant: int = ZERO_VARIANTS[name]) -> None:
+        def find(variant: int = VARIANTS[name]) -> None:
             found = lib.pydump_find_zero(source, PAGE_SIZE, offs, N_PAGES, state, variant)
             assert found == N_PAGES
 

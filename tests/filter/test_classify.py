@@ -17,13 +17,14 @@ from pydumpfile.filter.native import NativeClassifier
 from pydumpfile.filter.plan import NEVER, PageTest, Plan, make_plan
 from pydumpfile.filter.reference import ReferenceClassifier
 from pydumpfile.filter.tally import Tally
+from pydumpfile.variants import VARIANTS, variants
 from tests.builders import LAYOUTS, ODD_LAYOUTS
 from tests.builders.garbage import GarbageMaker
 from tests.builders.structpage import Encoder
 from tests.filter.test_plan import facts_of
 
 EVERY_LAYOUT = {**LAYOUTS, **ODD_LAYOUTS}
-N_PAGES = 96
+N_PAGES = 300
 
 
 def words(page_size: int) -> st.SearchStrategy[int]:
@@ -102,11 +103,12 @@ def run(
 def both(plan: Plan, pages: bytes, start_pfn: int, cuts: list[int], window: Bitmap) -> Tally:
     """Run C and reference from the same state; their common tally."""
     results = []
-    for make in (NativeClassifier, ReferenceClassifier):
+    natives = [NativeClassifier(plan, variant) for variant in variants()]
+    for classifier in (*natives, ReferenceClassifier(plan)):
         own, tally = deepcopy(window), Tally()
-        run(make(plan), plan, pages, start_pfn=start_pfn, cuts=cuts, window=own, tally=tally)
+        run(classifier, plan, pages, start_pfn=start_pfn, cuts=cuts, window=own, tally=tally)
         results.append((bytes(own.bits), vars(tally)))
-    assert results[0] == results[1]
+    assert all(result == results[0] for result in results)
     bits = results[0][0]
     assert sum(tally.left_out) == window.count() - sum(bin(byte).count("1") for byte in bits)
     return tally
@@ -126,8 +128,8 @@ def test_any_plan_any_pages(data: st.DataObject, plan: Plan, seed: int) -> None:
     )
     start_pfn = data.draw(st.sampled_from([0, 64, 448, 512 - 48, 1 << 20, (1 << 33) - 64]))
     cuts = data.draw(st.lists(st.integers(0, N_PAGES), max_size=4))
-    first = start_pfn - start_pfn % 8 + 8 * data.draw(st.integers(-2, 4))
-    end = start_pfn - start_pfn % 8 + 8 * data.draw(st.integers(5, 20))
+    first = start_pfn - start_pfn % 8 + 8 * data.draw(st.integers(-2, 12))
+    end = start_pfn - start_pfn % 8 + 8 * data.draw(st.integers(13, 44))
     window = Bitmap(max(0, first), end)
     window.bits[:] = rng.randbytes(len(window.bits))
     both(plan, pages, start_pfn, cuts, window)
@@ -240,3 +242,11 @@ def test_tests_that_reach_past_a_struct_page_are_refused(field: str) -> None:
         NativeClassifier(bad).classify(
             memoryview(bytes(16 * plan.page_size)), 0, 0, 16, Bitmap(0, 16), Tally()
         )
+
+
+def test_a_variant_that_this_machine_lacks_is_refused() -> None:
+    plan = make_plan(facts_of("6.12"), Level.of(31))
+    pages = memoryview(bytes(16 * plan.page_size))
+    for variant in set(VARIANTS) - set(variants()):
+        with pytest.raises(NativeError):
+            NativeClassifier(plan, variant).classify(pages, 0, 0, 16, Bitmap(0, 16), Tally())

@@ -136,10 +136,10 @@ def test_other_machines(core_of: CoreMaker, name: str, monkeypatch: pytest.Monke
     built = core_of(VARIANTS[name])
     with pydumpfile.open(built.path) as vmcore:
         monkeypatch.setenv("PYDUMPFILE_KERNEL", "c")
-        tallies = [check(vmcore, built, level) for level in ALL_LEVELS]
+        tallies = [vars(check(vmcore, built, level)) for level in ALL_LEVELS]
         monkeypatch.setenv("PYDUMPFILE_KERNEL", "python")
-        assert check(vmcore, built, 31) == tallies[31]
-        assert check(vmcore, built, 10) == tallies[10]
+        assert vars(check(vmcore, built, 31)) == tallies[31]
+        assert vars(check(vmcore, built, 10)) == tallies[10]
 
 
 @pytest.mark.parametrize("garbage", [False, True], ids=["plausible", "garbage"])

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydumpfile.codecs import NAMES, Codec, Signature, make_codec
 from pydumpfile.errors import NativeError, UsageError
 from pydumpfile.packing import make_packer, native
-from pydumpfile.packing.native import ZERO_VARIANTS, NativePacker, zero_variants
+from pydumpfile.packing.native import NativePacker
 from pydumpfile.packing.reference import ReferencePacker
+from pydumpfile.variants import VARIANTS, variants
 from tests.decompress import CODEC_FLAGS, decompress
 
 PAGE = 4096
@@ -168,7 +169,7 @@ def test_bits_behind_the_bitmap_are_refused() -> None:
         NativePacker(PAGE, RAW).list_pages(bytearray(8), 0, 65)
 
 
-@pytest.mark.parametrize("variant", zero_variants())
+@pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("page_size", [64, 4096, 16384, 65536])
 def test_every_way_to_find_zero_pages(variant: str, page_size: int) -> None:
     """Against Python, for a byte in each place a loop may overlook."""
@@ -195,12 +196,12 @@ def test_every_way_to_find_zero_pages(variant: str, page_size: int) -> None:
 
 
 def test_the_scalar_way_is_always_there() -> None:
-    assert zero_variants()[-1] == "scalar"
-    assert set(zero_variants()) <= set(ZERO_VARIANTS)
+    assert variants()[-1] == "scalar"
+    assert set(variants()) <= set(VARIANTS)
 
 
 def test_a_way_that_this_machine_lacks_is_refused() -> None:
-    for variant in set(ZERO_VARIANTS) - set(zero_variants()):
+    for variant in set(VARIANTS) - set(variants()):
         packer = NativePacker(PAGE, RAW, variant=variant)
         packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
         with pytest.raises(NativeError):

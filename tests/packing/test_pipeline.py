@@ -66,6 +66,7 @@ def test_an_error_on_a_thread_reaches_the_caller(core, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("n_threads", [0, -1])
 def test_no_threads_are_no_request(core, tmp_path, n_threads):
-    with pytest.raises(UsageError, match="at least one"):
-        pydumpfile.dump(core.path, tmp_path / "dump", n_threads=n_threads)
+    target = Target(str(tmp_path / "dump"))
+    with pydumpfile.open(core.path) as vmcore, pytest.raises(UsageError, match="at least one"):
+        dump_vmcore(vmcore, target, Level(31), "zstd", n_threads=n_threads)
     assert not (tmp_path / "dump").exists()
