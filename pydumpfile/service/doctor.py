@@ -159,8 +159,8 @@ def description(system: System) -> Finding:
         exported = system.exists("/sys/kernel/vmcoreinfo")
         return Finding(
             name, UNKNOWN,
-            f"the kernel {'has' if exported else 'does not show'} it; /proc/kcore cannot be read "
-            f"({error.strerror})", "run this as root",
+            f"the kernel {'has' if exported else 'does not show'} it; /proc/kcore cannot be read: "
+            f"{error.strerror}", _advice(error),
         )  # fmt: skip
     if text is None:
         return Finding(name, UNKNOWN, "/proc/kcore does not have it, as before Linux 4.19")
@@ -204,8 +204,7 @@ def codec_libraries() -> Finding:
     """Which codecs work here."""
     reasons = codecs.available()
     have = [name for name, reason in reasons.items() if not reason]
-    lack = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
-    found = ", ".join(have) + "".join(f"; not {line}" for line in lack)
+    found = "; ".join([", ".join(have), *filter(None, reasons.values())])
     usual = set(have) & {"zlib", "lzo", "zstd"}
     if not usual:
         return Finding("codecs", WARN, found, "without one a dump is two to four times as large")
@@ -238,7 +237,7 @@ def image(system: System, kdump: Optional[Kdump]) -> tuple[Optional[Contents], F
     try:
         contents = look_into(system.path(path))
     except OSError as error:
-        return None, Finding(name, UNKNOWN, f"{path}: {error.strerror}", "run this as root")
+        return None, Finding(name, UNKNOWN, f"{path}: {error.strerror}", _advice(error))
     if kdump.real_root:
         return contents, _dumper_of_root(system, kdump)
     if f"{tree.HOME}/bin/python3" in contents.names:
@@ -356,6 +355,10 @@ def space(system: System, kdump: Optional[Kdump]) -> Finding:
     if free < now.kernel:
         return Finding(name, WARN, found, "compressed it may fit; better make room")
     return Finding(name, OK, found)
+
+
+def _advice(error: OSError) -> str:
+    return "run this as root" if isinstance(error, PermissionError) else ""
 
 
 def _mib(n_bytes: int) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pydumpfile.errors import OutputError, UnsupportedError
+from pydumpfile.errors import OutputError, UsageError
 
 _TEMPLATES = os.path.join(os.path.dirname(__file__), "hooks")
 
@@ -40,14 +40,14 @@ def install(builder: str, options: Sequence[str], root: str = "/") -> str:
     """Write the hook for ``builder``, one of :data:`HOOKS`; returns its path.
 
     :param options: for ``pydumpfile initramfs`` when the hook calls it.
-    :raises UnsupportedError: the builder is not installed here.
+    :raises UsageError: the builder is not installed here.
     :raises OutputError: the hook cannot be written.
     """
     hook = HOOKS[builder]
     if not os.path.isdir(os.path.join(root, hook.needs)):
-        raise UnsupportedError(
-            f"a hook for {builder}, which is not installed (no {os.path.join(root, hook.needs)})",
-            f"install {builder}, or use --cpio and append the file to the crash initramfs",
+        raise UsageError(
+            f"{builder} is not installed (no {os.path.join(root, hook.needs)}); install it, or use "
+            "--cpio and append that file to the crash initramfs"
         )
     with open(os.path.join(_TEMPLATES, hook.template), encoding="utf-8") as file:
         text = file.read()

@@ -166,7 +166,7 @@ def test_description(machine: Machine) -> None:
     kcore.write_bytes(content[:30])
     assert machine.ask("VMCOREINFO").state == UNKNOWN
     kcore.unlink()
-    assert machine.ask("VMCOREINFO").advice == "run this as root"
+    assert "cannot be read: No such file" in machine.ask("VMCOREINFO").found
 
 
 def test_codecs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_codecs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.codecs, "available", lambda: lacking)
     finding = doctor.codec_libraries()
     assert finding.state == WARN
-    assert "none, snappy; not zlib: no libz" in finding.found
+    assert "none, snappy; no libz; no lzo" in finding.found
 
 
 def test_a_rehearsal_that_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

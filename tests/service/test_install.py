@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pydumpfile.cli.initramfs import main
-from pydumpfile.errors import UnsupportedError
+from pydumpfile.errors import UsageError
 from pydumpfile.service.install import HOOKS, install
 
 
@@ -36,7 +36,7 @@ def test_the_hook_is_a_script_that_calls_this_pydumpfile(builder: str, root: Pat
 
 
 def test_without_the_builder(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="dracut, which is not installed"):
+    with pytest.raises(UsageError, match="dracut is not installed"):
         install("dracut", [], str(tmp_path))
 
 
