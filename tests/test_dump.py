@@ -10,20 +10,17 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
 import pydumpfile
 from pydumpfile import Kind, Statistics
 from pydumpfile.errors import MissingFactError, OutputError, UsageError
-from pydumpfile.pfn import Range
-from pydumpfile.sources.base import UnreadableError
-from pydumpfile.sources.elf import ElfSource
+from tests.badmemory import BadMemory
 from tests.builders import BuiltCore, bits
 from tests.builders.vmcoreinfo import CRASHTIME
 from tests.conftest import MIB, SMALL, Command, CoreMaker
@@ -267,19 +264,6 @@ class TestWarnings:
         dump, statistics = dumped(built, tmp_path / "dump", 31)
         check_pages(dump, built, 31)
         assert any(w.startswith("512 pages kept") for w in statistics.warnings)
-
-
-class BadMemory(ElfSource):
-    """A core in which some pages cannot be read, as /proc/vmcore answers for bad memory."""
-
-    bad_pfns: frozenset[int] = frozenset()
-
-    def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
-        for start, end in wanted if wanted is not None else ((0, size),):
-            for pfn in range((paddr + start) >> 12, (paddr + end + PAGE - 1) >> 12):
-                if pfn in self.bad_pfns:
-                    raise UnreadableError(max(paddr, pfn << 12), errno.EIO, "I/O error")
-        return super().view(paddr, size, wanted)
 
 
 def test_scattered_memory_costs_little_disk(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ from pydumpfile.filter.classify import PageFilter
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import STDOUT, Target
 from pydumpfile.sources.elf import ElfSource
+from tests.badmemory import BadMemory
 from tests.builders import BuiltCore
 from tests.conftest import MIB, SMALL, CoreMaker
 from tests.sinks.flattened_reader import CrashView, file_of, records_of
 from tests.sinks.kdump_reader import Dump
-from tests.test_dump import BadMemory
 
 HIGH = replace(SMALL, memory=((MIB, 39 * MIB), (33 << 30, 2 * MIB), (100 << 30, 3 * MIB)))
 USABLE = [name for name, lacking in codecs.available().items() if not lacking]
