@@ -93,7 +93,7 @@ def test_dracut_is_told_of_a_failure(root: Path) -> None:
     path = Path(install("dracut", [], str(root)))
     text = path.read_text("utf-8").replace(f"{sys.executable} -I -m pydumpfile", "false")
     path.write_text(text, "utf-8")
-    script = f'derror() {{ echo "$*"; }}; initdir=/tree; . {path}; install'
+    script = f'inst_binary() {{ :; }}; derror() {{ echo "$*"; }}; initdir=/tree; . {path}; install'
     done = subprocess.run(["bash", "-c", script], check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "could not be put into the initramfs" in done.stdout

@@ -19,6 +19,8 @@ depends() {
 }
 
 install() {
+    # dracut finds libraries last of all; those of the shell can be shared if they are there now.
+    DRACUT_RESOLVE_DEPS=1 inst_binary sh
     # shellcheck disable=SC2154 # dracut sets initdir
     @COMMAND@ initramfs --tree "$initdir" @OPTIONS@ || {
         derror "pydumpfile could not be put into the initramfs: a crash will not be dumped by it"
