@@ -62,6 +62,7 @@ KILL=
 
 case_is closed-pipe kdump_utils_pipe /out/closed-pipe head -c $BYTES
 case_is closed-tools kdump_tools /out/closed-tools "" head -c $BYTES
+case_is closed-tools-pipefail kdump_tools /out/closed-tools-pipefail pipefail head -c $BYTES
 
 mkdir /copy
 mount -t ext4 /dev/vdd /copy || fail "no ext4 on vdd"
@@ -74,9 +75,12 @@ $bad 8 error
 $((bad + 8)) $((size - bad - 8)) linear /dev/vdd $((bad + 8))
 END
 mount -t ext4 -o ro,noload /dev/dm-0 /copy || fail "no ext4 on the failing disk"
-mkdir -p /out/unreadable
+mkdir -p /out/unreadable /out/unreadable-read
+KILL="-t 150"		# before Linux 6.9 populating a mapping of it never ends
+case_is unreadable-read makedumpfile --non-mmap -z -d 0 /copy/vmcore /out/unreadable-read/vmcore-incomplete
 case_is unreadable makedumpfile -z -d 0 /copy/vmcore /out/unreadable/vmcore-incomplete
 umount /copy
+KILL=
 
 # Last, and with everything else safe on its disk: a driver that lost its disk may wait for ever.
 ls -lR /out

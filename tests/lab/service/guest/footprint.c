@@ -2,10 +2,10 @@
 // Runs a program in the crash kernel and tells the console, in one line of JSON, what it was called
 // with, how it ended and what it cost:
 //
-//     footprint [-k SIGNAL:BYTES] PROGRAM ARGUMENT...
+//     footprint [-k SIGNAL:BYTES] [-t SECONDS] PROGRAM ARGUMENT...
 //
-// -k sends SIGNAL once the program has written BYTES (/proc/PID/io).  The exit status is passed on,
-// 128 + N for signal N, as a shell would have it.
+// -k sends SIGNAL once the program has written BYTES (/proc/PID/io).  -t kills it after
+// SECONDS.  The exit status is passed on, 128 + N for signal N, as a shell would have it.
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdarg.h>
@@ -78,15 +78,18 @@ static void add_arguments(char **argv)
 int main(int argc, char **argv)
 {
 	int signal_to_send = 0, status = 0;
-	long after_bytes = 0;
+	long after_bytes = 0, limit_seconds = 3600;
+	int option;
 
-	argv++, argc--;
-	if (argc > 2 && !strcmp(argv[0], "-k")) {
-		if (sscanf(argv[1], "%d:%ld", &signal_to_send, &after_bytes) != 2)
-			return 125;
-		argv += 2, argc -= 2;
+	while ((option = getopt(argc, argv, "+k:t:")) != -1) {
+		if (option == 'k' && sscanf(optarg, "%d:%ld", &signal_to_send, &after_bytes) == 2)
+			continue;
+		if (option == 't' && (limit_seconds = strtol(optarg, NULL, 10)) > 0)
+			continue;
+		return 125;
 	}
-	if (argc < 1)
+	argv += optind;
+	if (!argv[0])
 		return 125;
 
 	long before = available_kib(), least = before;
@@ -110,6 +113,8 @@ int main(int argc, char **argv)
 			kill(child, signal_to_send);
 			signal_to_send = 0;
 		}
+		if (now() - started > limit_seconds)
+			kill(child, SIGKILL);
 		nanosleep(&pause, NULL);
 	}
 	double took = now() - started;
