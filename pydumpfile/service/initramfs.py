@@ -68,8 +68,7 @@ def add_to_tree(directory: str, codec_names: Sequence[str], as_makedumpfile: boo
     :raises RehearsalError: it does not work.
     :raises OutputError: the files cannot be written.
     """
-    if not os.path.isdir(directory):
-        raise UsageError(f"{directory} is not a folder")
+    _check_folder(directory)
     capture_path, digests = _trace(codec_names)
     _check_machine(capture_path, directory)
     planned = tree.plan(capture_path, directory)
@@ -104,6 +103,17 @@ def _trace(codec_names: Iterable[str]) -> tuple[CapturePath, Mapping[str, str]]:
     if machine != specimen.MACHINE:
         raise UnsupportedError(f"a crash of this {machine} machine", "only x86_64 is, so far")
     return trace(codec_names)
+
+
+def _check_folder(directory: str) -> None:
+    """Refuse what would have the files land in this system itself."""
+    if not os.path.isdir(directory):
+        raise UsageError(f"{directory} is not a folder")
+    if os.path.samefile(directory, "/"):
+        raise UsageError(f"{directory} is this system's root, not an initramfs that is being built")
+    for name in (tree.HOME, tree.LAUNCHER):
+        if not tree.stays_inside(os.path.join(directory, name), directory):
+            raise UsageError(f"{directory}/{name} would be outside of {directory}, by a link there")
 
 
 def _check_machine(capture_path: CapturePath, directory: str) -> None:

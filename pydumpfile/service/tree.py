@@ -39,8 +39,8 @@ _LOADER = f"{HOME}/bin/pydumpfile"
 _INTERPRETER = f"{HOME}/bin/python3"
 _LIBRARIES = f"{HOME}/libraries"
 _LANDMARK = "os"
-_ALWAYS = ("encodings.ascii", "encodings.latin_1")
-"""Modules that depend on the locale of a system, which the rehearsal's need not be the other's."""
+_ALWAYS = ("encodings.ascii", "encodings.latin_1", "select")
+"""What another locale takes than that of the rehearsal, and a pipe that does not block."""
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip can tell
 _UNCHECKED_HASH = 0b01  # of a .pyc: valid whatever the source says, PEP 552
 
@@ -194,7 +194,9 @@ def _add_modules(files: Files, capture_path: CapturePath) -> None:
     archive, library, extensions = (f"{HOME}/{place}" for place in _places(capture_path))
     modules = {module.name: module for module in capture_path.modules}
     for name in (_LANDMARK, *_ALWAYS):
-        modules.setdefault(name, _find(name))
+        module = modules.get(name) or _find(name)
+        if module:
+            modules[name] = module
     # A package in a zip cannot have extension modules in it.
     unzipped = {m.name.partition(".")[0] for m in modules.values() if m.is_extension}
     zipped: dict[str, bytes] = {}
@@ -231,16 +233,14 @@ def _places(capture_path: CapturePath) -> list[str]:
     return places
 
 
-def _find(name: str) -> Module:
-    """A module of the standard library that was not traced."""
+def _find(name: str) -> Optional[Module]:
+    """A module of the standard library that was not traced; None if it is built in."""
     spec = importlib.util.find_spec(name)
-    origin = spec and (
-        spec.origin if spec.has_location else getattr(spec.loader_state, "filename", None)
-    )
-    if not origin:
-        raise UnsupportedError(f"a Python whose module {name} is in no file",
-                               "run pydumpfile with the distribution's Python")  # fmt: skip
-    return Module(name, origin, False)
+    if spec is None:
+        raise UnsupportedError(f"a Python without {name}", "run the distribution's Python")
+    # A frozen module knows its file as well, since Python 3.11.
+    path = spec.origin if spec.has_location else getattr(spec.loader_state, "filename", None)
+    return Module(name, path, False) if path else None
 
 
 def _compiled(module: Module) -> bytes:

@@ -122,6 +122,14 @@ def test_no_such_tree(tmp_path: Path) -> None:
         initramfs.add_to_tree(str(tmp_path / "none"), CODECS, as_makedumpfile=False)
 
 
+def test_a_tree_that_is_this_system(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is this system's root"):
+        initramfs.add_to_tree("/", CODECS, as_makedumpfile=True)
+    (tmp_path / "usr").symlink_to("/usr")
+    with pytest.raises(UsageError, match="would be outside"):
+        initramfs.add_to_tree(str(tmp_path), CODECS, as_makedumpfile=True)
+
+
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "usr").write_text("no folder")
     with pytest.raises(OutputError, match="writing the initramfs"):
