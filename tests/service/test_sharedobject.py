@@ -22,7 +22,7 @@ def _mapped(soname: str) -> Path:
     maps = Path("/proc/self/maps").read_text("utf-8")
     stem = soname.split(".so", maxsplit=1)[0]
     return next(
-        Path(line.split()[-1]) for line in maps.splitlines() if f"/{stem}" in line.split()[-1]
+        Path(line.split()[-1]) for line in maps.splitlines() if f"/{stem}.so" in line.split()[-1]
     )
 
 
