@@ -9,6 +9,8 @@ import time
 from enum import IntFlag
 from typing import TYPE_CHECKING, NoReturn, Optional, TextIO
 
+from pydumpfile.report.summary import format_size
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -96,15 +98,20 @@ class ProgressReport:
             self._step, self._step_began = step, now
         if now - self._last_line >= self._SECONDS_BETWEEN_LINES:
             self._last_line = now
-            percent = 100 * done // total if total else 100
-            left = (now - self._step_began) * (total - done) / done if done else 0.0
-            more = f", {left:.0f} s to go" if left >= 1 else ""
-            write_line(f"{step}: {percent} %{more}", sys.stderr)
+            write_line(f"{step}: {_so_far(done, total, now - self._step_began)}", sys.stderr)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _so_far(done: int, total: int, seconds: float) -> str:
+    if not total:  # bytes of a stream, which nobody knows the length of
+        return format_size(done)
+    left = seconds * (total - done) / done if done else 0.0
+    more = f", {left:.0f} s to go" if left >= 1 else ""
+    return f"{100 * done // total} %{more}"
 
 
 class _Bar:
@@ -122,7 +129,12 @@ class _Bar:
             self.close()
             self._step = step
             self._bar = self._tqdm(
-                total=total, desc=step, unit="page", unit_scale=True, leave=False, mininterval=0.5
+                total=total or None,
+                desc=step,
+                unit="page" if total else "B",
+                unit_scale=True,
+                leave=False,
+                mininterval=0.5,
             )
         self._bar.update(done - self._bar.n)
 

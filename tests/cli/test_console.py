@@ -56,6 +56,17 @@ def test_lines_on_a_serial_console(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_lines_where_nobody_knows_how_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    progress = ProgressReport()
+    now[0] += 6
+    progress("rearranging", 3 << 20, 0)
+    assert stderr.getvalue() == "rearranging: 3.0 MiB\n"
+
+
 def test_a_crash_kernel_gets_lines_even_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
