@@ -135,7 +135,7 @@ class _Bar:
                 unit_scale=True,
                 leave=False,
                 mininterval=0.5,
-            )
+            )  # fmt: skip
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
