@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from pydumpfile import codecs
 from pydumpfile.errors import FormatError, MissingFactError, PydumpfileError
 from pydumpfile.filter.level import MAX_LEVEL, Level
-from pydumpfile.filter.plan import make_plan, marks_free_pages
+from pydumpfile.filter.plan import NEVER, make_plan, marks_free_pages
 from pydumpfile.formats import elf
 from pydumpfile.kernel.facts import Facts
 from pydumpfile.service import specimen, tree
@@ -168,12 +168,15 @@ def description(system: System) -> Finding:
     try:
         _need_one(facts, "init_top_pgt", "init_level4_pgt")
         _need_one(facts, "mem_section", "mem_map")
-        for level in range(MAX_LEVEL + 1):
-            make_plan(facts, Level.of(level))
+        plans = [make_plan(facts, Level.of(level)) for level in range(MAX_LEVEL + 1)]
     except (MissingFactError, FormatError) as error:
         return Finding(name, FAIL, str(error), "dump with -d 1 on this kernel")
-    how = "" if marks_free_pages(facts) else ", free pages by the free lists"
-    return Finding(name, OK, f"{len(facts.lines)} lines of {facts.release}: all levels{how}")
+    found = f"{len(facts.lines)} lines of {facts.release}: all levels"
+    if not marks_free_pages(facts):
+        found += ", free pages by the free lists"
+    if plans[Level.USER].hugetlb == NEVER:
+        return Finding(name, WARN, f"{found}, but huge pages cannot be told, and are kept")
+    return Finding(name, OK, found)
 
 
 def _need_one(facts: Facts, *symbols: str) -> None:

@@ -161,6 +161,8 @@ def test_description(machine: Machine) -> None:
     assert "SYMBOL(mem_section)" in machine.ask("VMCOREINFO").found
     kcore.write_bytes(content.replace(b"PAGE_BUDDY_MAP", b"PAGE_OTHER_MAP"))
     assert "free pages by the free lists" in machine.ask("VMCOREINFO").found
+    kcore.write_bytes(content.replace(b"HUGETLB_PAGE_DTOR", b"HUGETLB_PAGE_XTOR"))
+    assert machine.ask("VMCOREINFO").state == WARN
     kcore.write_bytes(content.replace(b"VMCOREINFO\0", b"SOMETHING!\0"))
     assert machine.ask("VMCOREINFO").state == UNKNOWN
     kcore.write_bytes(content[:30])
