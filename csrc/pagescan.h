@@ -142,7 +142,7 @@ enum pydump_page_state {
 /* Signatures of the functions that compress a page; pydumpfile.codecs.Signature. */
 enum pydump_signature {
 	PYDUMP_COMPRESS2,		/* compress2() of zlib */
-	PYDUMP_LZO1X,			/* lzo1x_1_compress() of lzo */
+	PYDUMP_LZO1X,			/* lzo1x_1_compress() and its like of lzo */
 	PYDUMP_SNAPPY,			/* snappy_compress() of snappy */
 	PYDUMP_LIBDEFLATE,		/* libdeflate_zlib_compress() */
 	PYDUMP_ZSTD,			/* ZSTD_compress2() */
