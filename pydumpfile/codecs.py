@@ -195,8 +195,8 @@ _ZLIB = _Library(
     "libz.so.1", "zlib1g (Fedora: zlib)", "compress2",
     Signature.COMPRESS2, range(1, 10), _no_workspace,
 )  # fmt: skip
-# The same streams as lzo1x_1_compress(), which clears 32 KiB of dictionary for each page of 4: this one
-# clears 8 and is faster by an eighth, its results larger by a 600th.
+# The streams of lzo1x_1_compress(), which clears 32 KiB of dictionary for each page of 4 KiB; this
+# one clears 8 KiB and is faster by an eighth, its results larger by a 600th.
 _LZO = _Library(
     "liblzo2.so.2", "liblzo2-2 (Fedora: lzo)", "lzo1x_1_12_compress",
     Signature.LZO1X, range(0), _lzo_workspace,
