@@ -18,6 +18,7 @@ _DT_STRTAB, _DT_SONAME = 5, 14
 _DYN = Struct("<qQ")
 _EI_DATA_BIG = 2
 _E_MACHINE_OFF = 18
+_E_MACHINE_LITTLE, _E_MACHINE_BIG = Struct("<H"), Struct(">H")
 
 
 class SharedObject(NamedTuple):
@@ -38,8 +39,8 @@ def examine(content: bytes) -> Optional[SharedObject]:
     """
     if content[:4] != elf.ELFMAG or len(content) < elf.EHDR.size:
         return None
-    order = "big" if content[elf.EI_DATA] == _EI_DATA_BIG else "little"
-    number = int.from_bytes(content[_E_MACHINE_OFF : _E_MACHINE_OFF + 2], order)  # type: ignore[arg-type]
+    e_machine = _E_MACHINE_BIG if content[elf.EI_DATA] == _EI_DATA_BIG else _E_MACHINE_LITTLE
+    (number,) = e_machine.unpack_from(content, _E_MACHINE_OFF)
     machine = elf.MACHINES.get(number, f"machine {number}")
     if content[elf.EI_CLASS] != elf.ELFCLASS64 or content[elf.EI_DATA] != elf.ELFDATA2LSB:
         return SharedObject(machine, None, None)

@@ -21,14 +21,14 @@ START = "import sys; del sys.argv[0]; from pydumpfile.cli import entry; entry()"
 """The command as an interpreter's ``-c``; the name it goes by is the argument behind."""
 INTERPRETER_OPTIONS = ("-I", "-S")
 
-_TRACED = """
+_TRACED = f"""
 import sys
 report, places = sys.argv[1:3]
 del sys.argv[1:3]
 standard = list(sys.path)
 sys.path += places.split(":")
 try:
-    {start}
+    {START}
 finally:
     with open(report, "w", encoding="utf-8") as file:
         for name, module in sorted(sys.modules.items()):
@@ -92,10 +92,9 @@ def trace(codecs: Iterable[str]) -> tuple[CapturePath, dict[str, str]]:
         def run(program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
             report = os.path.join(scratch, f"report{len(reports)}")
             reports.append(report)
-            code = _TRACED.format(start=START.replace("; ", "\n    "))
             return start_process(
-                [interpreter, *INTERPRETER_OPTIONS, "-B", "-c", code, report, ":".join(_places()),
-                 program, *arguments]
+                [interpreter, *INTERPRETER_OPTIONS, "-B", "-c", _TRACED, report,
+                 ":".join(_places()), program, *arguments]
             )  # fmt: skip
 
         digests = rehearse(run, stage, codecs)
