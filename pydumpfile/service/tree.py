@@ -39,8 +39,11 @@ _LOADER = f"{HOME}/bin/pydumpfile"
 _INTERPRETER = f"{HOME}/bin/python3"
 _LIBRARIES = f"{HOME}/libraries"
 _LANDMARK = "os"
-_ALWAYS = ("encodings.ascii", "encodings.latin_1", "select")
-"""What another locale takes than that of the rehearsal, and a pipe that does not block."""
+_ALWAYS = (
+    "encodings.ascii", "encodings.latin_1", "select",
+    "pydumpfile.rearrange", "pydumpfile.formats.incomplete",
+)  # fmt: skip
+"""What another locale takes than that of the rehearsal, a pipe that does not block, and ``-R``."""
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip can tell
 _UNCHECKED_HASH = 0b01  # of a .pyc: valid whatever the source says, PEP 552
 
@@ -234,7 +237,7 @@ def _places(capture_path: CapturePath) -> list[str]:
 
 
 def _find(name: str) -> Optional[Module]:
-    """A module of the standard library that was not traced; None if it is built in."""
+    """A module that was not traced; None if it is built in."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         raise UnsupportedError(f"a Python without {name}", "run the distribution's Python")
