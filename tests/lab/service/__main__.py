@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(busybox, memory_mib=1024, crashkernel="192M")
     busybox.add_argument("--kernel", default=KERNEL, help="also patched-6.1, patched-6.12")
     busybox.add_argument("--noise", type=int, default=32, metavar="MIB", help="memory to fill")
+    busybox.add_argument("--debian-python", action="store_true", help="instead of this one")
     busybox.set_defaults(run=_busybox)
 
     faults = commands.add_parser("faults", help="all that can go wrong with a dump")
@@ -106,7 +107,12 @@ def _dracut(options: argparse.Namespace) -> int:
 
 def _busybox(options: argparse.Namespace) -> int:
     guest = Busybox(
-        options.dumper, options.kernel, options.memory, options.crashkernel, options.noise
+        options.dumper,
+        options.kernel,
+        options.memory,
+        options.crashkernel,
+        options.noise,
+        options.debian_python,
     )
     run = run_busybox(guest, _directory(options, f"busybox-{options.kernel}"))
     _tell(run.console, run.costs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,21 +84,17 @@ def busybox_initrd(
     package: KernelPackage | None,
     steps: str,
     archives: Sequence[bytes] = (),
-    programs: Mapping[str, Path] | None = None,
 ) -> bytes:
     """An initramfs that runs `steps` (shell; functions of guest/crash.sh and guest/services.sh).
 
     package: whose virtio and ext4 modules to load, if any.
     archives: cpio archives to append, as `pydumpfile initramfs` makes them.
-    programs: more programs, by their path in the archive, with the libraries they are linked to.
     """
     cpio = busybox_base()
     cpio.add_file("init", GUEST / "crash.sh")
     cpio.add_file("services.sh", GUEST / "services.sh", 0o644)
     cpio.add_file("steps.sh", steps.encode(), 0o644)
     cpio.add_file("bin/footprint", compiled(GUEST / "footprint.c"))
-    for name, path in (programs or {}).items():
-        add_program(cpio, path, name)
     modules = package.module_files([*CRASH_MODULES, *EXT4_MODULES]) if package else []
     for module in modules:
         cpio.add_file(f"modules/{module.name}", module, 0o644)

@@ -21,19 +21,17 @@ from ..errors import LabError
 from ..initramfs import Cpio, add_program
 from ..kernels import KernelPackage, fetch, resolve
 from .bare import Crash, busybox_initrd, run_crash
+from .debian import VENV, install_in_venv
 from .machine import GUEST, Cost, disk_arguments, make_disk, read_disk
-from .tree import make_tree
+from .tree import make_tree, run_inside
 
 KERNEL = "6.1-cloud"
-_COLLECTOR = """\
-mkdir -p /lab
-cat >/lab/makedumpfile <<'END'
+# In front of the dumper, which is in one of the archives, see guest/footprint.c.
+_COLLECTOR = b"""\
 #!/bin/sh
 exec footprint $KILL /usr/bin/makedumpfile "$@"
-END
-chmod +x /lab/makedumpfile
-export KILL= PATH="/lab:$PATH"
 """
+_ARCHIVE_OPTIONS = ("initramfs", "--as-makedumpfile", "--cpio")
 _TO_DISK = """\
 disk vda
 mount -t ext4 /dev/vda /mnt || fail "no ext4 on vda"
@@ -61,6 +59,8 @@ class Busybox:
 
     kernel: a name of the lab's, or "patched-6.1", "patched-6.12".
     dumper: "pydumpfile" or "makedumpfile".
+    debian_python: with the interpreter of the Debian tree, which is as small as interpreters are in
+        a distribution; otherwise with the one that runs this.
     """
 
     dumper: str = "pydumpfile"
@@ -68,6 +68,7 @@ class Busybox:
     memory_mib: int = 1024
     crashkernel: str = "192M"
     noise_mib: int = 32
+    debian_python: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def run_busybox(guest: Busybox, directory: Path) -> BusyboxRun:
         machine = run_crash(
             Crash(
                 package.vmlinuz,
-                _initrd(guest.dumper, package, _COLLECTOR + _TO_DISK),
+                _initrd(guest.dumper, package, _TO_DISK, guest.debian_python),
                 guest.memory_mib,
                 guest.crashkernel,
                 noise_mib=guest.noise_mib,
@@ -116,11 +117,16 @@ def _run_patched(guest: Busybox, directory: Path, crash: Path) -> BusyboxRun:
     machine = run_crash(
         Crash(
             image.bzimage,
-            _initrd(guest.dumper, None, _COLLECTOR + _TO_SERIAL),
+            _initrd(guest.dumper, None, _TO_SERIAL, guest.debian_python),
             guest.memory_mib,
             guest.crashkernel,
             noise_mib=guest.noise_mib,
-            disks=["-chardev", f"file,id=dump,path={vmcore}", "-serial", "chardev:dump"],
+            disks=[
+                "-chardev",
+                f"file,id=dump,path={vmcore}",
+                "-device",
+                "isa-serial,chardev=dump,index=1",
+            ],
         ),
         directory,
         "LAB-DONE",
@@ -168,7 +174,7 @@ def run_faults(dumper: str, directory: Path) -> list[Case]:
 
 
 def _faults_initrd(dumper: str, package: KernelPackage) -> bytes:
-    steps = _COLLECTOR + (GUEST / "faults.sh").read_text("utf-8")
+    steps = (GUEST / "faults.sh").read_text("utf-8")
     mapper = Cpio()
     # The lab keeps few modules of a kernel; the tree has all.
     modules = make_tree() / "lib/modules" / package.release
@@ -187,25 +193,24 @@ def _cases(text: str, left: Path) -> list[Case]:
     return cases
 
 
-def _initrd(dumper: str, package: KernelPackage | None, steps: str) -> bytes:
+def _initrd(
+    dumper: str, package: KernelPackage | None, steps: str, debian_python: bool = False
+) -> bytes:
+    front = Cpio()
+    front.add_file("lab/makedumpfile", _COLLECTOR)
     if dumper == "makedumpfile":
-        program = Path(require_program("makedumpfile"))
-        return busybox_initrd(package, steps, programs={"usr/bin/makedumpfile": program})
-    return busybox_initrd(package, steps, [pydumpfile_archive()])
+        add_program(front, Path(require_program("makedumpfile")), "usr/bin/makedumpfile")
+        return busybox_initrd(package, steps, [front.to_bytes()])
+    archive = debian_archive() if debian_python else own_archive()
+    return busybox_initrd(package, steps, [front.to_bytes(), archive])
 
 
-def pydumpfile_archive() -> bytes:
+def own_archive() -> bytes:
     """What `pydumpfile initramfs` makes of this tree and the interpreter that runs this."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "pydumpfile.cpio"
         run = subprocess.run(
-            [
-                *(sys.executable, "-m", "pydumpfile"),
-                "initramfs",
-                "--as-makedumpfile",
-                "--cpio",
-                str(path),
-            ],
+            [sys.executable, "-m", "pydumpfile", *_ARCHIVE_OPTIONS, str(path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -214,3 +219,16 @@ def pydumpfile_archive() -> bytes:
         if run.returncode:
             raise LabError(f"pydumpfile initramfs failed:\n{run.stdout}")
         return path.read_bytes()
+
+
+def debian_archive() -> bytes:
+    """The same of Debian's interpreter, in the tree."""
+    tree = make_tree()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        opt = scratch / "opt"
+        opt.mkdir()
+        install_in_venv(tree, opt, scratch / "wheels")
+        command = [f"{VENV}/bin/pydumpfile", *_ARCHIVE_OPTIONS, "/mnt/pydumpfile.cpio"]
+        print(run_inside(tree, command, {opt: "/opt", scratch: "/mnt"}))
+        return (scratch / "pydumpfile.cpio").read_bytes()

@@ -88,7 +88,8 @@ def test_peak_memory_does_not_follow_the_machine(tmp_path: Path) -> None:
     rss_kib = {}
     for memory_mib in (4 << 10, 64 << 10):
         directory = tmp_path / str(memory_mib)
-        run = run_busybox(Busybox(memory_mib=memory_mib, crashkernel="128M"), directory)
+        guest = Busybox(memory_mib=memory_mib, crashkernel="128M", debian_python=True)
+        run = run_busybox(guest, directory)
         assert dump_of(run.costs).status == 0
         check_dump(run.crash / "vmcore")
         rss_kib[memory_mib] = dump_of(run.costs).max_rss_kib

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # /init of the crash kernel in the smallest case: busybox, and whatever was appended to the archive.
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+export PATH=/lab:/bin:/sbin:/usr/bin:/usr/sbin KILL=
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -24,6 +24,8 @@ disk() {		# NAME: waits for a disk
 	fail "no disk $1: $(ls /dev/vd* 2>&1)"
 }
 
+# The kernel says so, and boots on with what there was room for.
+dmesg | grep "Initramfs unpacking failed" && fail "the initramfs does not fit; crashkernel= too small?"
 [ -e /proc/vmcore ] || fail "the crash kernel has no /proc/vmcore"
 . /services.sh
 . /steps.sh
