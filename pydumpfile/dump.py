@@ -23,6 +23,8 @@ from pydumpfile.sinks.kdump import KdumpSink, Subject
 class Statistics:
     """What became of the pages of one dump. All counts are pages; none is counted twice."""
 
+    compressor: str
+    """What compressed the pages, as told to people: codec, library and level."""
     existing: int
     """Pages of the 1st bitmap: what the machine had as memory."""
     left_out: dict[Kind, int]
@@ -39,12 +41,14 @@ class Statistics:
 
     def __init__(
         self, path: str = "", release: str = "", level: int = 0, compression: str = "",
-        page_size: int = 0, existing: int = 0, kept: int = 0, zero: int = 0, lost: int = 0,
+        compressor: str = "", page_size: int = 0, existing: int = 0, kept: int = 0, zero: int = 0,
+        lost: int = 0,
     ) -> None:  # fmt: skip
         self.path = path
         self.release = release
         self.level = level
         self.compression = compression
+        self.compressor = compressor or compression
         self.page_size = page_size
         self.existing = existing
         self.left_out = {}
@@ -108,11 +112,13 @@ class _Job:
             )
             for _ in range(n_copiers(n_threads))
         ]
+        self._codec = self._copiers[0].codec
         self._statistics = Statistics(
             path=target.path,
             release=vmcore.facts.release if vmcore.facts else "",
             level=int(level),
             compression=compression,
+            compressor=self._codec.told,
             page_size=1 << vmcore.page_shift,
             existing=self._filter.exists.total,
         )
@@ -120,7 +126,7 @@ class _Job:
     def run(self) -> Statistics:
         subject = self._subject()
         output = open_output(self._target, self._vmcore.source.path)
-        sink = KdumpSink(output, subject, self._copiers[0].codec_flag)
+        sink = KdumpSink(output, subject, self._codec.flag)
         kept = KeptPages(self._filter, sink.read_bitmap2 if output.reads_back else None)
         try:
             self._judge(sink, kept)

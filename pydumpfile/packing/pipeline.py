@@ -46,11 +46,6 @@ class Copier:
         """What pages are compressed with."""
         return self._packer.codec
 
-    @property
-    def codec_flag(self) -> int:
-        """The header's status bit of the codec."""
-        return self._packer.codec.flag
-
     def take(self, window: Bitmap, from_pfn: int) -> int:
         """List the next batch of ``window`` from ``from_pfn`` on.
 

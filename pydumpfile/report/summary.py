@@ -34,7 +34,7 @@ def _lines(statistics: Statistics) -> Iterator[str]:
     yield (
         f"{format_size(statistics.bytes_written)} written in {seconds:.2f} s "
         f"({statistics.scan_seconds:.2f} s judging, {statistics.copy_seconds:.2f} s copying), "
-        f"level {statistics.level}, compression {statistics.compression}"
+        f"level {statistics.level}, compression {statistics.compressor}"
     )
 
 
