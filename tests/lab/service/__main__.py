@@ -160,7 +160,10 @@ def _look_at(crash: Path, package: KernelPackage | None, dumper: str) -> int:
                 continue
             print(f"{dump}: {checks.describe(dump)}")
         if checks.describe(dump).startswith("complete"):
-            print(f"drgn: {checks.autopsy(dump, package.vmlinux()) if package else '(no vmlinux)'}")
+            if package:
+                print(f"drgn: {checks.autopsy(dump, package.vmlinux())}")
+            else:
+                print(f"libkdumpfile: {checks.read_pages(dump, checks.PANIC_TEXT)}")
             n_good += 1
     print(f"{n_good} complete dump(s)")
     return 0 if n_good else 1

@@ -43,6 +43,7 @@ ls -l /mnt
 umount /mnt
 """
 _TO_SERIAL = """\
+echo "LAB-SWITCH $(cat /sys/module/kernel/parameters/vmcore_direct_map)"
 mkdir /out
 mount -t tmpfs out /out
 kdump_utils /out

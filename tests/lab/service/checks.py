@@ -13,12 +13,15 @@ from typing import NamedTuple
 import drgn
 
 from tests.oracle import deadkernel
+from tests.oracle.dumpreader import DumpReader
+from tests.oracle.kdumpfile import KdumpFile
 
 FLATTENED_MAGIC = b"makedumpfile\0"
 _KDUMP_MAGIC = b"KDUMP   "
 # struct disk_dump_header of makedumpfile's IMPLEMENTATION: signature, version, utsname, timestamp.
 _STATUS_OFF = 424
 _INCOMPLETE = 0x8
+PANIC_TEXT = b"Kernel panic - not syncing: sysrq triggered crash"
 PANIC_FUNCTION = "sysrq_handle_crash"
 
 
@@ -44,6 +47,24 @@ def try_autopsy(dump: Path, vmlinux: Path) -> str:
         return str(autopsy(dump, vmlinux))
     except (drgn.FaultError, LookupError, OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
+
+
+class Pages(NamedTuple):
+    """What libkdumpfile says about a dump, of a kernel without debugging information."""
+
+    release: str
+    n_pages: int  # every one of them was read
+    n_with_text: int
+
+    def __str__(self) -> str:
+        return f"{self.release}, {self.n_pages} pages, the text looked for in {self.n_with_text}"
+
+
+def read_pages(dump: Path, text: bytes) -> Pages:
+    """Read all kept pages of a dump by libkdumpfile, and look for `text` in them."""
+    with DumpReader(dump) as plain, KdumpFile(dump) as reader:
+        n_with_text = sum(text in reader.page(pfn) for pfn in plain.descriptors)
+        return Pages(plain.release, len(plain.descriptors), n_with_text)
 
 
 def rearrange(stream: Path, dump: Path, dumper: str = "pydumpfile") -> tuple[int, str]:

@@ -84,6 +84,20 @@ def test_dracut_initramfs_dumps_what_drgn_opens(tmp_path: Path, n_cpus: int) -> 
 
 
 @pytest.mark.service
+@pytest.mark.parametrize("base", ["6.1", "6.12"])
+def test_patched_kernels_are_dumped_as_well(tmp_path: Path, base: str) -> None:
+    run = run_busybox(Busybox(kernel=f"patched-{base}", memory_mib=768), tmp_path)
+    assert "LAB-SWITCH Y" in run.console
+    assert dump_of(run.costs).status == 0
+    dump = run.crash / "vmcore"
+    assert checks.describe(dump).startswith("complete dump")
+    pages = checks.read_pages(dump, checks.PANIC_TEXT)
+    assert pages.release.startswith(base)
+    assert pages.n_pages > 1000
+    assert pages.n_with_text > 0
+
+
+@pytest.mark.service
 def test_peak_memory_does_not_follow_the_machine(tmp_path: Path) -> None:
     rss_kib = {}
     for memory_mib in (4 << 10, 64 << 10):
