@@ -38,6 +38,9 @@ _DIMM_MIB = 128  # a memory block: what is added at once
 _NOT_OLD_PADDR = DIMM_PADDR + (16 << 30)  # nothing is there
 # The fifth GiB is whole: the crash kernel lies below 4 GiB, wherever KASLR puts the first one.
 _MEMORY_WITH_1G_MIB = 1536
+# Without KASLR (Documentation/arch/x86/x86_64/mm.rst).
+_PAGE_OFFSET_4_LEVEL = 0xFFFF888000000000
+_PAGE_OFFSET_5_LEVEL = 0xFF11000000000000
 _RAM_BELOW_4G = "max-ram-below-4g=512M"
 
 _READ_BOTH_WAYS = """
@@ -45,8 +48,10 @@ module {arguments}
 tables start
 messages start
 switch off
+paged ioremap
 hashes ioremap 65536
 switch on
+paged direct
 hashes direct 4096 65536 1000003 4194304
 hashes direct 4097
 mmaps mmap 4194304
@@ -103,7 +108,7 @@ def run_first_patches(base: str, n_patches: int, logs: Path) -> list[str]:
 def judge(case: Case, console: Console) -> Outcome:
     """What the console of a finished boot shows."""
     hashes = _hashes(console)
-    errors = [*_hash_errors(hashes), *case.check(console)]
+    errors = [*_hash_errors(hashes), *_layout_errors(case.boot, console), *case.check(console)]
     dmesg = console.section("dmesg-end")
     sizes = page_sizes(dmesg)
     mapped = ", ".join(f"{sizes[page] >> 10} KiB by {page}" for page in sorted(sizes)) or "nothing"
@@ -213,9 +218,11 @@ _SWITCHED_OFF = """
 module
 tables start
 messages start
+paged ioremap
 hashes ioremap 4096 65536
 mmaps mmap 4194304
 switch on
+paged direct
 hashes direct 65536
 tables end
 messages end
@@ -226,8 +233,10 @@ _STRADDLE = """
 split_demo
 tables start
 messages start
+paged ioremap
 hashes ioremap 65536
 switch on
+paged direct
 hashes direct 65536 1000003
 mmaps mmap 4194304
 tables end
@@ -240,8 +249,10 @@ module
 tables start
 messages start
 switch off
+paged ioremap
 hashes ioremap 65536
 switch on
+paged direct
 hashes direct 65536 1000003
 hot_adds {DIMM_PADDR:#x} {_NOT_OLD_PADDR:#x}
 hashes direct 65536
@@ -284,6 +295,29 @@ def _hash_errors(hashes: list[tuple[str, str]]) -> list[str]:
     ]
 
 
+def _layout_errors(boot: Boot, console: Console) -> list[str]:
+    """Whether the crash kernel has the paging levels and the KASLR that the boot is for."""
+    page_offset, _ = module_addresses(console.section("dmesg-end"))
+    five_level = boot.cpu == "max"
+    fixed = "nokaslr" in boot.crash_parameters
+    errors = []
+    if (page_offset < _PAGE_OFFSET_4_LEVEL) != five_level:
+        errors.append(
+            f"PAGE_OFFSET {page_offset:#x} is not that of {5 if five_level else 4} levels"
+        )
+    if (page_offset in (_PAGE_OFFSET_4_LEVEL, _PAGE_OFFSET_5_LEVEL)) != fixed:
+        errors.append(f"KASLR is {'on' if fixed else 'off'}: PAGE_OFFSET is {page_offset:#x}")
+    return errors
+
+
+def paged_errors(console: Console) -> list[str]:
+    """Whether the direct mapping is read through when it is to be, and only then."""
+    n_pages = {way: int(console.section(f"paged-{way}")) for way in ("ioremap", "direct")}
+    if n_pages["ioremap"] and not n_pages["direct"]:
+        return []
+    return [f"pages read one by one: {n_pages}"]
+
+
 def _mappings(console: Console, when: str) -> list[Mapping]:
     page_offset, vmalloc_start = module_addresses(console.section("dmesg-end"))
     return parse_direct_map(console.section(f"tables-{when}"), page_offset, vmalloc_start)
@@ -295,12 +329,12 @@ def _mapping_errors(console: Console, wanted: list[Range]) -> list[str]:
 
 
 def _all_of(pages: Set[str], never: Set[str] = frozenset()) -> Callable[[Console], list[str]]:
-    """A check: every range is mapped as a whole, `pages` are among the sizes, `never` is not."""
+    """A check: every range is mapped as a whole and read so, with all `pages`, without `never`."""
 
     def check(console: Console) -> list[str]:
         dmesg = console.section("dmesg-end")
         wanted = oldmem_ranges(dmesg)
-        errors = _mapping_errors(console, wanted)
+        errors = _mapping_errors(console, wanted) + paged_errors(console)
         if direct_ranges(dmesg) != wanted:
             errors.append(f"the kernel uses only {[str(one) for one in direct_ranges(dmesg)]}")
         got = {one.page for one in _mappings(console, "end") if not one.writable}
@@ -386,7 +420,7 @@ def _straddled(console: Console) -> list[str]:
     dmesg = console.section("dmesg-end")
     paddr = int(console.section("split-paddr"))
     demo = dict(re.findall(r"demo: (.*): entry for 0x\w+: (0x\w+)", dmesg))
-    errors = []
+    errors = paged_errors(console)
     if int(demo["2 MiB mapped"], 16) == 0:
         errors.append("init_memory_mapping() did not map 2 MiB")
     if int(demo["its 2nd page mapped again, first page"], 16) != 0:

@@ -8,7 +8,7 @@ import pytest
 from tests.lab.errors import LabError
 
 from .guest import Boot, Console
-from .matrix import Case, judge
+from .matrix import Case, judge, paged_errors
 from .measure import BLOCKS_KIB, Table, read_table
 from .pagetables import (
     Mapping,
@@ -89,7 +89,7 @@ def console(*digests: str) -> Console:
 
 
 def test_unequal_hashes_are_errors() -> None:
-    case = Case("any", Boot(""), lambda _: [])
+    case = Case("any", Boot("", cpu="qemu64", crash_parameters="nokaslr"), lambda _: [])
     assert judge(case, console("aa", "aa", "aa")).errors == []
     assert judge(case, console("aa", "aa", "bb")).errors == [
         "hash-2 is bb of 1000 bytes, but hash-0 is aa of 1000 bytes"
@@ -97,6 +97,29 @@ def test_unequal_hashes_are_errors() -> None:
     assert judge(case, console("aa", "aa")).errors == ["only 2 hashes were made"]
     with pytest.raises(LabError, match="printed no nothing"):
         console().section("nothing")
+
+
+@pytest.mark.parametrize(
+    ("boot", "error"),
+    [
+        (Boot("", cpu="max", crash_parameters="nokaslr"), "is not that of 5 levels"),
+        (Boot("", cpu="max,-la57"), "KASLR is off"),
+    ],
+)
+def test_a_machine_that_is_another_is_an_error(boot: Boot, error: str) -> None:
+    errors = judge(Case("any", boot, lambda _: []), console("aa", "aa", "aa")).errors
+    assert len(errors) == 1 and error in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("ioremap", "direct", "right"), [(16, 0, True), (16, 16, False), (0, 0, False), (16, 1, False)]
+)
+def test_a_mapping_that_is_not_used_is_an_error(ioremap: int, direct: int, right: bool) -> None:
+    text = "".join(
+        f"LAB-BEGIN paged-{way}\n{n_pages}\nLAB-END paged-{way}\n"
+        for way, n_pages in (("ioremap", ioremap), ("direct", direct))
+    )
+    assert (paged_errors(Console(text)) == []) == right
 
 
 def table(direct: float) -> Table:

@@ -77,6 +77,19 @@ mmaps() {		# NAME WINDOW...: whole vmcore, by mmap
 	done
 }
 
+# Of 16 pages of old memory, how many are read one by one, by ioremap. Equal hashes and page tables do
+# not tell whether the direct mapping is used.
+paged() {		# NAME
+	tracing=/sys/kernel/debug/tracing
+	echo function >$tracing/current_tracer || fail "no function tracer"
+	gnu-dd if=/proc/vmcore of=/dev/null bs=64k skip=16 count=1 2>/dev/null ||
+		fail "could not read 64 KiB"
+	echo 0 >$tracing/tracing_on
+	section "paged-$1" grep -c ': copy_oldmem_page <-' $tracing/trace
+	echo nop >$tracing/current_tracer
+	echo 1 >$tracing/tracing_on
+}
+
 hot_adds() {		# PADDR...: add a block of memory each, or try to
 	for paddr in "$@"; do
 		section "hot-add-$paddr" sh -c \
