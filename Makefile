@@ -28,7 +28,7 @@ test: setup lint  ## lint, then all tests, real kernels included (minutes at fir
 quick: setup-quick  ## tests that need no QEMU
 	@$(VENV)/python -m pytest -m 'not lab and not full and not service' $(PYTEST_ARGS)
 
-kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix (an hour, then minutes)
+kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix (an hour; the boots each time)
 	@$(VENV)/python -m tests.kernel_lab build
 	@$(VENV)/python -m tests.kernel_lab matrix
 
