@@ -21,6 +21,7 @@ from typing import Optional, Union
 from pydumpfile import errors
 from pydumpfile._version import VERSION as __version__
 from pydumpfile.budget import affordable_threads, look_around
+from pydumpfile.codecs import AUTO
 from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import PydumpfileError
 from pydumpfile.filter.level import Kind, Level
@@ -71,7 +72,8 @@ def dump(
 
     :param source: a memory image, or one that is open.
     :param level: which pages to leave out, as bits of :class:`Level`: 0 none, 31 all that can be.
-    :param compression: ``"zstd"``, ``"zlib"``, ``"lzo"``, ``"snappy"`` or ``"none"``.
+    :param compression: ``"zstd"``, ``"zlib"``, ``"lzo"``, ``"snappy"`` or ``"none"``;
+        ``"auto"`` measures which of them is done soonest.
     :param progress: called with the name of the step, pages done and pages in all, ten times a
         second at most.
     :param overwrite: replace ``target`` if it exists; otherwise that is an OutputError.
@@ -88,6 +90,10 @@ def dump(
     threads = affordable_threads(look_around(), n_threads, max_rss)
     with ExitStack() as stack:
         vmcore = source if isinstance(source, Vmcore) else stack.enter_context(open(source))
+        if compression == AUTO:
+            from pydumpfile.codec_choice import choose_codec  # noqa: PLC0415
+
+            compression = choose_codec(vmcore, where, threads).codec
         return dump_vmcore(
             vmcore, where, Level.of(level), compression, progress, threads, compression_level
         )

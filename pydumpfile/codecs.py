@@ -22,6 +22,8 @@ from pydumpfile.formats.kdump import (
 
 NAMES = ("none", "zlib", "lzo", "snappy", "zstd")
 """From what every reader knows to what only newer ones do."""
+AUTO = "auto"
+"""In the place of a name: whatever :mod:`pydumpfile.codec_choice` finds to be best."""
 
 
 class Signature(IntEnum):

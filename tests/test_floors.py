@@ -21,7 +21,8 @@ FLOORS = {
     "memory": 3,
     "kernel": 4,
     "filter": 5, "packing": 5,
-    "budget": 6, "dump": 6, "logfile": 6, "rearrange": 6, "report": 6, "service": 6,
+    "budget": 6, "codec_choice": 6, "dump": 6, "logfile": 6, "rearrange": 6,
+    "report": 6, "service": 6,
     "": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import time
 from pydumpfile.budget import affordable_threads, look_around
 from pydumpfile.cli.console import Console
 from pydumpfile.cli.options import Options
-from pydumpfile.codecs import NAMES, available, make_codec
+from pydumpfile.codecs import AUTO, NAMES, available, make_codec
 from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import FaultError, OutputError
 from pydumpfile.filter.level import Level
@@ -64,7 +64,8 @@ def rearrange_stream(options: Options, console: Console) -> int:
 
 def check_params(options: Options) -> int:
     """Nothing but whether this command line could work here; the files need not exist."""
-    make_codec(options.compression, options.compress_level)
+    if options.compression != AUTO:
+        make_codec(options.compression, options.compress_level)
     return 0
 
 
@@ -93,11 +94,14 @@ def _dump_with_retries(vmcore: Vmcore, options: Options, console: Console) -> St
     levels, target = options.levels, _target(options, options.operands[1:], options.flattened)
     n_threads = affordable_threads(look_around(), options.n_threads, options.max_rss)
     console.detail(f"threads: {n_threads}")
+    compression = options.compression
+    if compression == AUTO:
+        compression = _choose_codec(vmcore, target, n_threads, console)
     for level, next_level in zip(levels, (*levels[1:], None)):
         progress = console.progress()
         try:
             return dump_vmcore(
-                vmcore, target, Level.of(level), options.compression, progress, n_threads,
+                vmcore, target, Level.of(level), compression, progress, n_threads,
                 options.compress_level,
             )  # fmt: skip
         except OutputError as error:
@@ -109,6 +113,14 @@ def _dump_with_retries(vmcore: Vmcore, options: Options, console: Console) -> St
             if progress:
                 progress.close()
     raise AssertionError("parse() gives at least one level")
+
+
+def _choose_codec(vmcore: Vmcore, target: Target, n_threads: int, console: Console) -> str:
+    from pydumpfile.codec_choice import choose_codec  # noqa: PLC0415
+
+    choice = choose_codec(vmcore, target, n_threads)
+    console.say("\n".join(choice.told()))
+    return choice.codec
 
 
 def _target(options: Options, names: tuple[str, ...], flattened: bool) -> Target:

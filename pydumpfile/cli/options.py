@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from getopt import GetoptError, gnu_getopt
 from typing import Any, Callable, NamedTuple, Optional
 
+from pydumpfile.codecs import AUTO, NAMES
 from pydumpfile.errors import UnsupportedError, UsageError
 from pydumpfile.filter.level import MAX_LEVEL
 
@@ -96,6 +97,12 @@ def _size(text: str) -> int:
     return int(digits) << shift
 
 
+def _codec(text: str) -> str:
+    if text not in (*NAMES, AUTO):
+        raise UsageError(f"compression {text[:40]!r} is not one of {', '.join(NAMES)}, {AUTO}")
+    return text
+
+
 def _compress_level(text: str) -> int:
     """May be negative: zstd's fast levels."""
     sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text)
@@ -107,6 +114,8 @@ OPTIONS = (
     Option("-l", "compression", "compress pages with lzo", value="lzo"),
     Option("-p", "compression", "compress pages with snappy", value="snappy"),
     Option("-z", "compression", "compress pages with zstd", value="zstd"),
+    Option("--compress", "compression", "compress pages with none, zlib, lzo, snappy or zstd; auto"
+           " measures which one is done soonest here", "CODEC", _codec),
     Option("--compress-level", "compress_level", "how hard to try, in the codec's own numbers",
            "N", _compress_level),
     Option("-d", "levels", "leave out pages by level, 0 to 31 (default: 0, none); of several"

@@ -68,6 +68,11 @@ def test_sizes(text: str, size: int) -> None:
     assert parse(("--max-rss", text, *IN_OUT)).max_rss == size
 
 
+@pytest.mark.parametrize("name", ["none", "zlib", "lzo", "snappy", "zstd", "auto"])
+def test_codecs_by_name(name: str) -> None:
+    assert parse(("-c", "--compress", name, *IN_OUT)).compression == name
+
+
 @pytest.mark.parametrize("text", ["1", "31", "0,31", "1,16,31"])
 def test_levels(text: str) -> None:
     assert parse(("-d", text, *IN_OUT)).levels == tuple(map(int, text.split(",")))
@@ -81,6 +86,7 @@ def test_levels(text: str) -> None:
      (("-d", "٣"), "dump level '٣'"), (("-d", "9" * 5000), "is not a number"),
      (("--num-threads", "x"), "number of threads 'x'"), (("--max-rss", "M"), "size 'M'"),
      (("--max-rss", "4 M"), "size '4 M'"), (("--compress-level", "fast"), "compression level"),
+     (("--compress", "lz4"), "compression 'lz4' is not one of none, zlib"),
      (("--nonsense",), "nonsense"), (("-q",), "-q"), (("--partial-dmesg",), "--dump-dmesg"),
      (("extra",), "expected VMCORE DUMPFILE, found extra vmcore dump"),
      (("-F",), "expected VMCORE, found vmcore dump"),
