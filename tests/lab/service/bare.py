@@ -21,7 +21,7 @@ from ..kernels import CRASH_MODULES, EXT4_MODULES, KernelPackage
 from .machine import GUEST, ServiceMachine, base_arguments, compiled, run_machine
 
 _TIMEOUT_SECONDS = 1500.0
-CRASH_COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 nr_cpus=1 reset_devices irqpoll"
+CRASH_COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 reset_devices irqpoll"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Crash:
     kernel: bzImage of both kernels.
     initrd: of the crash kernel.
     noise_mib: memory the first kernel fills.
+    n_cpus: of both kernels.
     disks: QEMU's arguments for them; the crash kernel sees /dev/vda, /dev/vdb, ...
     """
 
@@ -40,6 +41,7 @@ class Crash:
     crashkernel: str = "192M"
     crash_parameters: str = ""
     noise_mib: int = 32
+    n_cpus: int = 1
     disks: Sequence[str] = field(default_factory=tuple)
 
 
@@ -54,7 +56,9 @@ def run_crash(
         command_line = f"console=ttyS0 loglevel=4 panic=-1 crashkernel={crash.crashkernel}"
         machine = ServiceMachine(
             [
-                *base_arguments(crash.memory_mib, crash.kernel, scratch / "initrd", command_line),
+                *base_arguments(
+                    crash.memory_mib, crash.kernel, scratch / "initrd", command_line, crash.n_cpus
+                ),
                 *crash.disks,
             ],
             scratch,
@@ -69,7 +73,9 @@ def _first_initrd(crash: Crash) -> bytes:
     cpio = busybox_base()
     cpio.add_file("init", GUEST / "first.sh")
     settings = {
-        "CRASH_COMMAND_LINE": f"{CRASH_COMMAND_LINE} {crash.crash_parameters}",
+        "CRASH_COMMAND_LINE": (
+            f"{CRASH_COMMAND_LINE} nr_cpus={crash.n_cpus} {crash.crash_parameters}"
+        ),
         "NOISE_MIB": str(crash.noise_mib),
     }
     conf = "".join(f"{name}='{value}'\n" for name, value in settings.items())

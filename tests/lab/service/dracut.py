@@ -76,8 +76,9 @@ def run_dracut(guest: Dracut, directory: Path) -> DracutRun:
                 initrd,
                 guest.memory_mib,
                 guest.crashkernel,
-                f"{_ROOT} nr_cpus={guest.n_cpus}",  # the last one counts
-                disks=["-smp", str(guest.n_cpus), *disk_arguments("target", target)],
+                _ROOT,
+                n_cpus=guest.n_cpus,
+                disks=disk_arguments("target", target),
             ),
             directory,
             "LAB-DONE",

@@ -87,12 +87,14 @@ def run_machine(machine: ServiceMachine, log: Path, timeout_seconds: float) -> N
         log.write_text(machine.text, "utf-8")
 
 
-def base_arguments(memory_mib: int, kernel: Path, initrd: Path, command_line: str) -> list[str]:
+def base_arguments(
+    memory_mib: int, kernel: Path, initrd: Path, command_line: str, n_cpus: int = 1
+) -> list[str]:
     """QEMU's arguments besides disks; memory the guest does not touch need not be there."""
     return [
         *("-accel", "tcg,thread=multi", "-machine", "pc,memory-backend=ram"),
         # TCG runs `rep movsb` a byte at a time; without these flags kernels use words.
-        *("-cpu", "max,-la57,-erms,-fsrm", "-smp", "1", "-m", f"{memory_mib}M"),
+        *("-cpu", "max,-la57,-erms,-fsrm", "-smp", str(n_cpus), "-m", f"{memory_mib}M"),
         *("-object", f"memory-backend-ram,size={memory_mib}M,reserve=off,id=ram"),
         *("-device", "virtio-rng-pci"),
         *("-kernel", str(kernel), "-initrd", str(initrd), "-append", command_line),

@@ -34,7 +34,7 @@ touch /crashed
 [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || fail "kdump-tools has not loaded a crash kernel"
 say "LAB-READY $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
 kdump-config show >/dev/ttyS0
-[ -x /opt/pydumpfile/bin/pydumpfile ] && /opt/pydumpfile/bin/pydumpfile doctor >/dev/ttyS0 2>&1
+[ -x /opt/pydumpfile/bin/pydumpfile ] && /opt/pydumpfile/bin/pydumpfile doctor >/var/crash/doctor 2>&1
 dd if=/dev/urandom of=/dev/shm/noise bs=1M count=64 2>/dev/null
 sync
 say "LAB-PANIC-NEXT"

@@ -16,6 +16,7 @@ kexec -p /crash-kernel --initrd=/crash-initrd --append="$CRASH_COMMAND_LINE" || 
 }
 rm /crash-kernel /crash-initrd
 echo "LAB-PANIC-NEXT"
-echo c >/proc/sysrq-trigger
+# From the first CPU: a crash kernel that runs on another one and starts that resets the machine.
+taskset 1 sh -c 'echo c >/proc/sysrq-trigger'
 echo "LAB-FAIL no panic"
 poweroff -f
