@@ -3,17 +3,10 @@
  * Batches of kept pages: where their bytes are, by the bitmap, and the descriptors that say where
  * they went (docs/formats.md).
  */
-#include <string.h>
-
 #include "pagescan.h"
+#include "words.h"
 
 #define DESCRIPTOR_SIZE 24
-
-static void put_le(uint8_t *at, uint64_t value, int n_bytes)
-{
-	for (int i = 0; i < n_bytes; i++)
-		at[i] = (uint8_t)(value >> (8 * i));
-}
 
 int64_t pydump_list_pages(const uint8_t *bits, uint64_t first_bit, uint64_t end_bit,
 			  uint64_t page_size, uint64_t *off, uint64_t max)
@@ -60,12 +53,14 @@ int64_t pydump_spans(const uint64_t *off, uint64_t n, uint64_t page_size, uint64
 	return n_spans;
 }
 
-static void put_descriptor(uint8_t *at, uint64_t off, uint64_t size, uint32_t flags)
+/* struct page_desc: i64 offset, u32 size, u32 flags, u64 page_flags. */
+static void put_descriptor(uint8_t *at, uint64_t off, uint64_t size, uint64_t flags)
 {
-	put_le(at, off, 8);
-	put_le(at + 8, size, 4);
-	put_le(at + 12, flags, 4);
-	put_le(at + 16, 0, 8);
+	const uint64_t words[] = {
+		little_endian(off), little_endian(size | flags << 32), 0,
+	};
+
+	memcpy(at, words, sizeof(words));
 }
 
 int64_t pydump_describe(const struct pydump_batch *batch, const uint32_t *sizes,

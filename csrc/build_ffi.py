@@ -20,7 +20,7 @@ _SOURCES = [
     os.path.join("csrc", f"{name}.c")
     for name in ("batch", "classify", "encode", "group", "variant", "zero")
 ]
-_HEADERS = [os.path.join("csrc", name) for name in ("group.h", "pagescan.h")]
+_HEADERS = [os.path.join("csrc", name) for name in ("group.h", "pagescan.h", "words.h")]
 
 ffibuilder = FFI()
 ffibuilder.cdef(_DECLARATIONS)

@@ -5,8 +5,6 @@
  * The order of the tests is the contract (docs/filter-rules.md); the words they look at come from the
  * plan. Struct pages are read as little-endian words, wherever this runs.
  */
-#include <string.h>
-
 #include "group.h"
 
 /* The last of so many pages, by its pfn, is never a compound head. */

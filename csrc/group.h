@@ -7,6 +7,7 @@
 #define PYDUMP_GROUP_H
 
 #include "pagescan.h"
+#include "words.h"
 
 #define GROUP_PAGES 64
 #define ANON_BIT 1		/* PAGE_MAPPING_ANON: bit 0 of page.mapping */
@@ -23,21 +24,5 @@ struct pydump_verdict {
  */
 void pydump_judge_group(const struct pydump_plan *plan, const uint8_t *pages, uint32_t variant,
 			struct pydump_verdict *verdict);
-
-static inline uint64_t little_endian(uint64_t word)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	word = __builtin_bswap64(word);
-#endif
-	return word;
-}
-
-static inline uint64_t word_at(const uint8_t *page, uint32_t off)
-{
-	uint64_t word;
-
-	__builtin_memcpy(&word, page + off, sizeof(word));
-	return little_endian(word);
-}
 
 #endif

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAIRS = (
-    (("-z", "-d", "31"), ("-l", "-d", "31")),
+    (("-l", "-d", "31"), ("-l", "-d", "31")),
     (("-c", "-d", "31"), ("-c", "-d", "31")),
-    (("-z", "-d", "0"), ("-l", "-d", "0")),
+    (("-z", "-d", "31"), ("-l", "-d", "31")),
+    (("-l", "-d", "0"), ("-l", "-d", "0")),
 )
 """Options of ours beside options of theirs."""
 
@@ -58,32 +59,32 @@ def run(command: list[str], output: Path) -> Run:
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, size)
 
 
-def compare(core: Path, folder: Path, repeats: int) -> None:
+def compare(core: Path, folder: Path, repeats: int, n_threads: int) -> None:
     """Print one Markdown table for ``core``."""
     ours_output, theirs_output = folder / "ours", folder / "theirs"
     print(f"\n{core.parent.name}\n")
-    print("| options | wall, s | CPU, s | peak RSS, MiB | dump, MiB | ratio of wall |")
-    print("|---|---|---|---|---|---|")
+    print("| options | wall, s | CPU, s | peak RSS, MiB | dump, MiB | ratio of wall | of CPU |")
+    print("|---|---|---|---|---|---|---|")
     for our_options, their_options in PAIRS:
-        ours_command = [sys.executable, "-m", "pydumpfile", *our_options, str(core)]
-        ours_command.append(str(ours_output))
+        ours_command = [sys.executable, "-m", "pydumpfile", "--num-threads", str(n_threads)]
+        ours_command += [*our_options, str(core), str(ours_output)]
         theirs_command = ["makedumpfile", *their_options, str(core), str(theirs_output)]
         rounds = [
             (run(ours_command, ours_output), run(theirs_command, theirs_output))
             for _ in range(repeats + 1)
         ][1:]
-        ratio = statistics.median(
-            ours.wall_seconds / theirs.wall_seconds for ours, theirs in rounds
+        wall, cpu = (
+            statistics.median(ours[at] / theirs[at] for ours, theirs in rounds) for at in (0, 1)
         )
-        for name, options, runs, last in (
-            ("pydumpfile", our_options, [ours for ours, _ in rounds], f"{ratio:.2f}"),
-            ("makedumpfile", their_options, [theirs for _, theirs in rounds], "1"),
+        for name, options, runs, ratios in (
+            ("pydumpfile", our_options, [ours for ours, _ in rounds], f"{wall:.2f} | {cpu:.2f}"),
+            ("makedumpfile", their_options, [theirs for _, theirs in rounds], "1 | 1"),
         ):
             median = Run(*(statistics.median(column) for column in zip(*runs)))
             print(
                 f"| {name} {' '.join(options)} | {median.wall_seconds:.2f} "
                 f"| {median.cpu_seconds:.2f} | {median.peak_mib:.0f} "
-                f"| {median.output_mib:.1f} | {last} |"
+                f"| {median.output_mib:.1f} | {ratios} |"
             )
 
 
@@ -94,12 +95,14 @@ def main() -> None:
     )
     parser.add_argument("cores", metavar="CORE", nargs="+", type=Path, help="a vmcore")
     parser.add_argument("--repeats", type=int, default=5, help="counted rounds (default: 5)")
+    parser.add_argument("--num-threads", type=int, default=1, help="of ours (default: 1)")
+    parser.add_argument("--folder", type=Path, help="where both write (default: a temporary one)")
     options = parser.parse_args()
     if shutil.which("makedumpfile") is None:
         sys.exit("makedumpfile is not installed: apt-get install makedumpfile")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for core in options.cores:
-            compare(core, Path(folder), options.repeats)
+            compare(core, Path(folder), options.repeats, options.num_threads)
 
 
 if __name__ == "__main__":
