@@ -9,7 +9,7 @@ KERNEL ?= 6.1-cloud
 .NOTPARALLEL:
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick kernel service lint setup setup-quick clean
+.PHONY: help demo test quick kernel service bench lint setup setup-quick clean
 
 help:  ## show this
 	@echo 'pydumpfile: from a Linux panic to a dump'
@@ -34,6 +34,9 @@ kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix
 
 service: setup  ## kdump services in whole distributions, and what can go wrong in them (root, half an hour)
 	@$(VENV)/python -m pytest -m service tests/lab/service $(PYTEST_ARGS)
+
+bench: setup  ## measure beside makedumpfile, into docs/performance.md (a quarter of an hour, on an idle machine)
+	@$(VENV)/python -m tests.bench $(BENCH_ARGS)
 
 lint: setup-quick  ## ruff check, ruff format --check, mypy --strict
 	@echo 'lint: ruff check' && $(VENV)/ruff check --quiet .

@@ -4,16 +4,16 @@
     python -m tests.bench.scan
 
 Mixes of pages of Linux 6.12's layout: all kept, so that each goes through every rule; all free, but
-as single pages; and four kinds mixed. One core, level 31, median of the repeats; copying the same
-bytes in the same run says what the memory allows.
+as single pages; and four kinds mixed. One core, level 31; copying the same bytes in the same run
+says what the memory allows. Prints JSON, which :mod:`tests.bench.scanning` reads.
 """
 
 from __future__ import annotations
 
+import json
 import random
-import statistics
 import time
-from typing import Callable
+from typing import Any, Callable
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.filter.level import Level
@@ -65,23 +65,23 @@ def plan_of_6_12() -> Plan:
     return make_plan(Facts.from_vmcoreinfo(built.vmcoreinfo.encode(), "bench"), Level(31))
 
 
-def median_seconds(work: Callable[[], object]) -> float:
-    """Median CPU time of one call: it does nothing but compute."""
+def cpu_seconds(work: Callable[[], object]) -> list[float]:
+    """CPU time of each of several calls: they do nothing but compute."""
     seconds = []
     for _ in range(REPEATS):
         started = time.thread_time()
         work()
         seconds.append(time.thread_time() - started)
-    return statistics.median(seconds)
+    return seconds
 
 
-def main() -> None:
-    """Measure and print a Markdown table."""
+def measure() -> dict[str, Any]:
+    """``scan_s`` and ``copy_s`` of each mix, all repeats, for ``n_pages`` pages."""
     classifier = NativeClassifier(plan_of_6_12())
     target = memoryview(bytearray(N_PAGES * STRUCT_PAGE_SIZE))
     chooser = random.Random(1)
-    print("| mem_map | M struct pages/s | GB/s of mem_map | copying it, GB/s |")
-    print("|---|---|---|---|")
+    found: dict[str, Any] = {"n_pages": N_PAGES, "struct_page_size": STRUCT_PAGE_SIZE}
+    found["scan_s"], found["copy_s"] = {}, {}
     for name, kinds in MIXES.items():
         run = 1 if name.endswith("no runs") else 16
         runs = chooser.choices(kinds, k=N_PAGES // run)
@@ -95,13 +95,9 @@ def main() -> None:
         def copy(pages: memoryview = pages) -> None:
             target[:] = pages
 
-        scan_seconds, copy_seconds = median_seconds(scan), median_seconds(copy)
-        size = N_PAGES * STRUCT_PAGE_SIZE
-        print(
-            f"| {name} | {N_PAGES / scan_seconds / 1e6:.0f} | {size / scan_seconds / 1e9:.1f} "
-            f"| {size / copy_seconds / 1e9:.1f} |"
-        )
+        found["scan_s"][name], found["copy_s"][name] = cpu_seconds(scan), cpu_seconds(copy)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(measure()))

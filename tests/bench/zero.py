@@ -4,21 +4,25 @@
     python -m tests.bench.zero
 
 Zero pages are the worst case: every byte has to be looked at. 64 MiB, more than any cache holds.
+Prints JSON, which :mod:`tests.bench.scanning` reads.
 """
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from pydumpfile._pagescan import ffi, lib
 
 from pydumpfile.variants import VARIANTS, variants
-from tests.bench.scan import median_seconds
+from tests.bench.scan import cpu_seconds
 
 PAGE_SIZE = 4096
 N_PAGES = 16 << 10
 
 
-def main() -> None:
-    """Measure and print a Markdown table."""
+def measure() -> dict[str, Any]:
+    """``find_s`` of each variant and ``copy_s``, all repeats, for ``n_bytes`` bytes."""
     pages = bytearray(N_PAGES * PAGE_SIZE)
     target = memoryview(bytearray(len(pages)))
     source = ffi.from_buffer("uint8_t[]", pages)
@@ -28,17 +32,16 @@ def main() -> None:
     def copy() -> None:
         target[:] = pages
 
-    print("| way | GB/s | of copying |\n|---|---|---|")
-    copy_seconds = median_seconds(copy)
+    found: dict[str, Any] = {"n_bytes": len(pages), "copy_s": cpu_seconds(copy), "find_s": {}}
     for name in variants():
 
         def find(variant: int = VARIANTS[name]) -> None:
-            found = lib.pydump_find_zero(source, PAGE_SIZE, offs, N_PAGES, state, variant)
-            assert found == N_PAGES
+            n_zero = lib.pydump_find_zero(source, PAGE_SIZE, offs, N_PAGES, state, variant)
+            assert n_zero == N_PAGES
 
-        seconds = median_seconds(find)
-        print(f"| {name} | {len(pages) / seconds / 1e9:.1f} | {copy_seconds / seconds:.1f} |")
+        found["find_s"][name] = cpu_seconds(find)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(measure()))

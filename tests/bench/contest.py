@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Both programs as contestants: which commands they are, and what they say of themselves."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from .inputs import Inputs
+from .process import Run, run
+from .rounds import Figures
+
+Contestant = Callable[[], Figures]
+
+
+class Contest(NamedTuple):
+    """What all sections measure with."""
+
+    inputs: Inputs
+    folder: Path
+    """Where dumps are written, and removed at once."""
+    makedumpfile: str = "makedumpfile"
+    n_rounds: int = 5
+    quick: bool = False
+
+    def ours(self, core: Path, options: str, cpus: Collection[int] = ()) -> Contestant:
+        """One dump of ``core`` by pydumpfile, process start and fsync included."""
+
+        def dump() -> Figures:
+            return self.run_ours(core, options, cpus).figures()
+
+        return dump
+
+    def theirs(self, core: Path, options: str, cpus: Collection[int] = ()) -> Contestant:
+        """One by makedumpfile, which does not wait for the disk."""
+
+        def dump() -> Figures:
+            return self.run_theirs(core, options, cpus).figures()
+
+        return dump
+
+    def run_ours(self, core: Path, options: str, cpus: Collection[int] = ()) -> Run:
+        """The same once, with all that was said."""
+        output = self.folder / "ours"
+        command = [sys.executable, "-m", "pydumpfile", *options.split(), str(core), str(output)]
+        done = run(command, output, cpus)
+        output.unlink()
+        return done
+
+    def run_theirs(
+        self, core: Path, options: str, cpus: Collection[int] = (), time_limit_s: float = 0
+    ) -> Run:
+        """The same once, with all that was said."""
+        output = self.folder / "theirs"
+        command = [self.makedumpfile, *options.split(), str(core), str(output)]
+        done = run(command, output, cpus, time_limit_s)
+        output.unlink(missing_ok=True)  # a dry run writes none
+        return done
+
+
+def judging_seconds(said: str) -> float:
+    """How long pydumpfile judged pages, by its own word: the scan and writing both bitmaps."""
+    found = re.search(r"([\d.]+) s judging", said)
+    assert found, said
+    return float(found[1])
+
+
+def excluding_seconds(said: str) -> float:
+    """How long one pass of makedumpfile over mem_map took, by its own word.
+
+    It makes one pass, or if the bitmap does not fit its buffer two, each in several cycles.
+    """
+    steps = re.findall(r"STEP \[Excluding unnecessary pages\] : ([\d.]+) seconds", said)
+    assert steps, said
+    n_passes = 1 if len(steps) == 1 else 2
+    return sum(map(float, steps)) / n_passes

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One process, from start to end, with the kernel's own account of what it took."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+
+class Run(NamedTuple):
+    """What one command took, and said."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    dump_mib: float
+    """Of the file it wrote; 0 if it was to write none."""
+    said: str
+    """Standard output and standard error as they came."""
+    in_time: bool = True
+    """False: it was ended before it was done."""
+
+    def figures(self) -> dict[str, float]:
+        """What goes into a round."""
+        return {
+            "wall_s": self.wall_s,
+            "cpu_s": self.cpu_s,
+            "peak_mib": self.peak_mib,
+            "dump_mib": self.dump_mib,
+        }
+
+
+class CommandFailedError(Exception):
+    """A command that is measured ended with an error: there is nothing to measure."""
+
+
+def run(
+    command: Sequence[str],
+    output: Optional[Path] = None,
+    cpus: Collection[int] = (),
+    time_limit_s: float = 0,
+) -> Run:
+    """Run ``command`` from start to end.
+
+    :param output: what it writes, removed before, measured behind; None if it writes nothing.
+    :param cpus: the processors it may use; all if empty.
+    :param time_limit_s: end it then, which is no error but told; 0 for no limit.
+    :raises CommandFailedError: it cannot be started, or exited with anything but 0.
+    """
+    if output is not None:
+        output.unlink(missing_ok=True)
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        pid = _start(command, said.fileno(), cpus)
+        alarm = threading.Timer(time_limit_s, os.kill, (pid, signal.SIGKILL))
+        if time_limit_s:
+            alarm.start()
+        _, status, usage = os.wait4(pid, 0)
+        wall_s = time.perf_counter() - started
+        alarm.cancel()
+        said.seek(0)
+        text = said.read().decode("utf-8", "replace")
+    in_time = not (time_limit_s and os.WIFSIGNALED(status))
+    if status and in_time:
+        raise CommandFailedError(f"{' '.join(command)}: wait status {status}\n{text[-2000:]}")
+    dump_mib = output.stat().st_size / 2**20 if output is not None and output.exists() else 0.0
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Run(wall_s, cpu_s, _peak_mib(usage.ru_maxrss), dump_mib, text, in_time)
+
+
+def _start(command: Sequence[str], said_fd: int, cpus: Collection[int]) -> int:
+    """Spawn it with the processors it may use, which a child takes over from its parent."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    redirect = [
+        (os.POSIX_SPAWN_DUP2, nowhere, 0),
+        (os.POSIX_SPAWN_DUP2, said_fd, 1),
+        (os.POSIX_SPAWN_DUP2, said_fd, 2),
+    ]
+    own = os.sched_getaffinity(0)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    try:
+        return os.posix_spawnp(command[0], list(command), os.environ, file_actions=redirect)
+    except OSError as error:
+        raise CommandFailedError(f"{command[0]} cannot be started: {error.strerror}") from error
+    finally:
+        os.sched_setaffinity(0, own)
+        os.close(nowhere)
+
+
+def _peak_mib(child_kib: int) -> float:
+    """A spawned child inherits its parent's peak, by which it can be told wrong, but only too high.
+
+    :raises CommandFailedError: it was: this process has been larger than the child.
+    """
+    own_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if child_kib <= own_kib:
+        print(f"bench: peak memory not known: {own_kib} KiB are the bench's own", file=sys.stderr)
+        return float("nan")
+    return child_kib / 1024

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Judging struct pages: the loop in C alone, and from end to end in large cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from .contest import Contest, excluding_seconds, judging_seconds
+from .gates import Gate, Report, table
+from .inputs import GIB, Synthetic
+from .rounds import Figures, figure, ratio, spread, take_turns
+
+TITLE = "Judging struct pages"
+LARGE = Synthetic(256, share_mem_map=False)
+FREE = Synthetic(1024, busy_every=1 << 20)
+PAGE_SIZE = 4096
+_OURS, _THEIRS = "pydumpfile", "makedumpfile"
+_THEIR_SCAN = "-d 31 --dry-run --message-level 31"
+
+
+def measure(contest: Contest) -> dict[str, Any]:
+    """The loops in processes of their own, then both programs on one processor."""
+    found: dict[str, Any] = {"loop": _rates("scan"), "zero": _rates("zero")}
+    if not contest.quick:
+        found["large"] = _contest(contest, LARGE)
+    found["free"] = _contest(contest, FREE)
+    return found
+
+
+def _rates(module: str) -> Any:
+    command = [sys.executable, "-m", f"tests.bench.{module}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def _contest(contest: Contest, core: Synthetic) -> list[dict[str, Figures]]:
+    path = contest.inputs.synthetic(core)
+    cpu = {min(os.sched_getaffinity(0))}
+
+    def ours() -> Figures:
+        done = contest.run_ours(path, "-d 31 -l --num-threads 1", cpu)
+        return {**done.figures(), "scan_s": judging_seconds(done.said)}
+
+    def theirs() -> Figures:
+        done = contest.run_theirs(path, _THEIR_SCAN, cpu)
+        return {**done.figures(), "scan_s": excluding_seconds(done.said)}
+
+    rounds = take_turns({_OURS: ours, _THEIRS: theirs}, contest.n_rounds)
+    contest.inputs.drop(core)
+    return rounds
+
+
+def report(found: dict[str, Any]) -> Report:
+    """Rates, and ratios of rates."""
+    gates = []
+    for mix, seconds in found["loop"]["scan_s"].items():
+        rates = spread([found["loop"]["n_pages"] / each / 1e6 for each in seconds])
+        gates.append(Gate(f"the loop alone, {mix}", 300, rates, True, " M struct pages/s"))
+    if "large" in found:
+        rounds = found["large"]
+        n_pages = LARGE.gib * GIB / PAGE_SIZE
+        rates = spread([n_pages / turn[_OURS]["scan_s"] / 1e6 for turn in rounds])
+        gates.append(Gate(f"{LARGE}, one CPU", 100, rates, True, " M struct pages/s"))
+        faster = ratio(rounds, [_THEIRS], [_OURS], "scan_s")
+        gates.append(Gate(f"{LARGE}, over one pass of makedumpfile", 5, faster, True, "x"))
+    cpu = figure(found["free"], _OURS, "cpu_s")
+    gates.append(Gate(f"{FREE}, all free: CPU time of the whole command", 2, cpu, unit=" s"))
+    return Report(gates, [_loop_table(found["loop"]), _zero_table(found["zero"]), _ends(found)])
+
+
+def _loop_table(loop: dict[str, Any]) -> str:
+    rows = []
+    for mix, seconds in loop["scan_s"].items():
+        scan_s, copy_s = spread(seconds).median, spread(loop["copy_s"][mix]).median
+        n_bytes = loop["n_pages"] * loop["struct_page_size"]
+        rows.append([
+            mix, f"{loop['n_pages'] / scan_s / 1e6:.0f}", f"{n_bytes / scan_s / 1e9:.1f}",
+            f"{n_bytes / copy_s / 1e9:.1f}",
+        ])  # fmt: skip
+    return table(("mem_map", "M struct pages/s", "GB/s of mem_map", "copying it, GB/s"), rows)
+
+
+def _zero_table(zero: dict[str, Any]) -> str:
+    copy_s = spread(zero["copy_s"]).median
+    rows = [
+        [name, f"{zero['n_bytes'] / spread(seconds).median / 1e9:.1f}",
+         f"{copy_s / spread(seconds).median:.1f}"]
+        for name, seconds in zero["find_s"].items()
+    ]  # fmt: skip
+    return table(("zero test of pages of zeros", "GB/s", "over copying them"), rows)
+
+
+def _ends(found: dict[str, Any]) -> str:
+    rows = []
+    for name, core in (("large", LARGE), ("free", FREE)):
+        for who in found[name][0] if name in found else ():
+            rounds = found[name]
+            rows.append([
+                f"{core}, {who}", f"{figure(rounds, who, 'scan_s').median:.2f}",
+                f"{figure(rounds, who, 'wall_s').median:.2f}",
+                f"{figure(rounds, who, 'cpu_s').median:.2f}",
+            ])  # fmt: skip
+    return table(("one CPU, `-d 31`", "judging, s", "whole command, s", "its CPU, s"), rows)
