@@ -22,8 +22,8 @@ from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Range, align_down, align_up
 
-WINDOW_PFNS = 8 << 20
-"""Pfns of one window at most: 1 MiB of bitmap, 32 GiB of memory."""
+WINDOW_PFNS = 2 << 20
+"""Pfns of one window at most: 256 KiB of bitmap, 8 GiB of memory."""
 _BLOCK_PFNS = 32 << 10
 """Struct pages read at once: 2 MiB of them, one x86_64 section."""
 _GROUP_PFNS = 512
