@@ -26,7 +26,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
-LAB_PACKAGES = tuple(PROJECT / "tests" / lab / "packages.txt" for lab in ("lab", "kernel_lab"))
+LAB_PACKAGES = tuple(
+    PROJECT / "tests" / lab / "packages.txt" for lab in ("lab", "kernel_lab", "bench")
+)
 # Any kernel would do: apt-cache knows none where the package lists were deleted, as in containers.
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 APT_WORKPLACE = Path("/var/lib/apt/lists/partial")
