@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import UsageError
@@ -18,6 +18,15 @@ from pydumpfile.packing.pipeline import Copier, copied, n_copiers
 from pydumpfile.progress import Progress, Throttled
 from pydumpfile.sinks import Target, open_output
 from pydumpfile.sinks.kdump import KdumpSink, Subject
+
+if TYPE_CHECKING:
+    from pydumpfile.stopwatch import Stopwatch
+
+JUDGING_STAGES = ("reading mem_map", "judging struct pages", "writing the bitmaps")
+COPYING_STAGES = (
+    "listing pages", "reading pages", "zero test, compressing", "laying out", "writing pages",
+)  # fmt: skip
+"""What a stopwatch is told of both steps."""
 
 
 class Statistics:
@@ -75,6 +84,7 @@ def dump_vmcore(
     progress: Optional[Progress] = None,
     n_threads: int = 1,
     compression_level: Optional[int] = None,
+    stopwatch: Optional[Stopwatch] = None,
 ) -> Statistics:
     """Write the dump of ``vmcore`` at ``level`` to ``target``.
 
@@ -83,10 +93,12 @@ def dump_vmcore(
     :param compression: one of :data:`pydumpfile.codecs.NAMES`.
     :param n_threads: threads that read and compress; the dump is the same for any number.
     :param compression_level: in the codec's own numbers; None is its fastest that is worthwhile.
+    :param stopwatch: told what the stages of this dump take, if there is one.
     :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then,
         and a stream has no end mark.
     """
-    return _Job(vmcore, target, level, compression, progress, n_threads, compression_level).run()
+    job = _Job(vmcore, target, level, compression, progress, n_threads, compression_level)
+    return job.run(stopwatch)
 
 
 class _Job:
@@ -123,10 +135,12 @@ class _Job:
             existing=self._filter.exists.total,
         )
 
-    def run(self) -> Statistics:
+    def run(self, stopwatch: Optional[Stopwatch]) -> Statistics:
         subject = self._subject()
         output = open_output(self._target, self._vmcore.source.path)
         sink = KdumpSink(output, subject, self._codec.flag)
+        if stopwatch is not None:
+            self._watch(stopwatch, sink)
         kept = KeptPages(self._filter, sink.read_bitmap2 if output.reads_back else None)
         try:
             self._judge(sink, kept)
@@ -137,6 +151,17 @@ class _Job:
             sink.close()
         self._collect_warnings()
         return self._statistics
+
+    def _watch(self, stopwatch: Stopwatch, sink: KdumpSink) -> None:
+        """Have all stages timed."""
+        read_mem_map, judge, write_bitmaps = JUDGING_STAGES
+        take, read, encode, lay_out, write_pages = COPYING_STAGES
+        self._filter.watch(stopwatch, read_mem_map, judge)
+        stopwatch.attach(sink, "write_bitmap1", write_bitmaps)
+        stopwatch.attach(sink, "write_bitmap2", write_bitmaps)
+        for copier in self._copiers:
+            copier.watch(stopwatch, take, read, encode, lay_out)
+        stopwatch.attach(sink, "write_batch", write_pages)
 
     def _subject(self) -> Subject:
         vmcore, source = self._vmcore, self._vmcore.source

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
+from typing import TYPE_CHECKING, Optional
 
 from pydumpfile.budget import affordable_threads, look_around
 from pydumpfile.cli.console import Console
@@ -18,18 +19,26 @@ from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
 from pydumpfile.sinks import STDOUT, Target
 
+if TYPE_CHECKING:
+    from pydumpfile.stopwatch import Stopwatch
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_dump(options: Options, console: Console) -> int:
     """VMCORE to DUMPFILE, at the first level for which there is space."""
+    stopwatch = _stopwatch() if options.profile else None
     with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
         console.say(_headline(vmcore))
         _tell_description(vmcore, console)
-        statistics = _dump_with_retries(vmcore, options, console)
+        statistics = _dump_with_retries(vmcore, options, console, stopwatch)
     for warning in statistics.warnings:
         console.warn(warning)
     console.say(summary(statistics))
+    if stopwatch is not None:
+        from pydumpfile.report.profile import profile  # noqa: PLC0415
+
+        console.say(profile(statistics, stopwatch))
     console.say(f"The dumpfile is saved to {statistics.path}.")
     return FaultError.exit_code if statistics.lost else 0
 
@@ -89,7 +98,9 @@ def show_version() -> int:
     return 0
 
 
-def _dump_with_retries(vmcore: Vmcore, options: Options, console: Console) -> Statistics:
+def _dump_with_retries(
+    vmcore: Vmcore, options: Options, console: Console, stopwatch: Optional[Stopwatch]
+) -> Statistics:
     """A full disk is only the end at the last level of ``-d 1,31``; a pipe has no second try."""
     levels, target = options.levels, _target(options, options.operands[1:], options.flattened)
     n_threads = affordable_threads(look_around(), options.n_threads, options.max_rss)
@@ -102,7 +113,7 @@ def _dump_with_retries(vmcore: Vmcore, options: Options, console: Console) -> St
         try:
             return dump_vmcore(
                 vmcore, target, Level.of(level), compression, progress, n_threads,
-                options.compress_level,
+                options.compress_level, stopwatch,
             )  # fmt: skip
         except OutputError as error:
             if error.errno not in _NO_SPACE or target.fd is not None or next_level is None:
@@ -113,6 +124,12 @@ def _dump_with_retries(vmcore: Vmcore, options: Options, console: Console) -> St
             if progress:
                 progress.close()
     raise AssertionError("parse() gives at least one level")
+
+
+def _stopwatch() -> Stopwatch:
+    from pydumpfile.stopwatch import Stopwatch  # noqa: PLC0415
+
+    return Stopwatch()
 
 
 def _choose_codec(vmcore: Vmcore, target: Target, n_threads: int, console: Console) -> str:

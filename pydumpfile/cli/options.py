@@ -33,6 +33,7 @@ class Options(NamedTuple):
     rearrange: bool = False
     dump_dmesg: bool = False
     partial_dmesg: bool = False
+    profile: bool = False
     check_params: bool = False
     force: bool = False
     n_threads: Optional[int] = None
@@ -129,6 +130,7 @@ OPTIONS = (
            " memory allow)", "N", _number("number of threads", _MAX_THREADS)),
     Option("--max-rss", "max_rss", "memory to use at most, as 40M", "SIZE", _size),
     Option("--non-mmap", "use_mmap", "read VMCORE with read(2), not mmap(2)", value=False),
+    Option("--profile", "profile", "say what the time of a dump went into"),
     Option("--check-params", "check_params", "only say whether the command line is right"),
     Option("--message-level", "message_level", "what to say, 0 to 31 (default: 7)",
            "N", _number("message level", 31)),

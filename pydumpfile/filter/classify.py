@@ -8,7 +8,7 @@ The drive around the loop that judges pages: it walks mem_map in blocks, hands e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Optional, Protocol
+from typing import TYPE_CHECKING, Optional, Protocol
 
 from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
@@ -21,6 +21,9 @@ from pydumpfile.kernel.facts import Facts
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Range, align_down, align_up
+
+if TYPE_CHECKING:
+    from pydumpfile.stopwatch import Stopwatch
 
 WINDOW_PFNS = 2 << 20
 """Pfns of one window at most: 256 KiB of bitmap, 8 GiB of memory."""
@@ -95,6 +98,12 @@ class PageFilter:
         if self.level & Level.FREE and not marks_free_pages(facts):
             self._free_lists = FreeLists(vmcore)
         self.scans = needs_scan(facts, self.level)
+
+    def watch(self, stopwatch: Stopwatch, reading: str, judging: str) -> None:
+        """Have the two stages of a scan timed, under these names."""
+        if self.scans:
+            stopwatch.attach(self, "_struct_pages", reading)
+            stopwatch.attach(self._classifier, "classify", judging)
 
     def another(self) -> PageFilter:
         """A filter like this one that has judged nothing yet."""

@@ -23,6 +23,8 @@ from pydumpfile.sources.filebytes import WINDOW_SIZE
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from pydumpfile.stopwatch import Stopwatch
+
 
 class Copier:
     """One batch of kept pages at a time, from the source to what the dump stores."""
@@ -45,6 +47,15 @@ class Copier:
     def codec(self) -> Codec:
         """What pages are compressed with."""
         return self._packer.codec
+
+    def watch(
+        self, stopwatch: Stopwatch, taking: str, reading: str, encoding: str, laying_out: str
+    ) -> None:
+        """Have the stages of all batches timed, under these names."""
+        stopwatch.attach(self, "take", taking)
+        stopwatch.attach(self._source, "view", reading)
+        stopwatch.attach(self._packer, "encode", encoding)
+        stopwatch.attach(self, "lay_out", laying_out)
 
     def take(self, window: Bitmap, from_pfn: int) -> int:
         """List the next batch of ``window`` from ``from_pfn`` on.
