@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import loads, machine, memory, scanning, threads, whole
+from . import loads, machine, memory, scanning, stages, threads, whole
 from .contest import Contest
 from .document import fill, section_text, summary_text
 from .gates import Report
@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, ModuleType] = {
     "threads": threads,
     "loads": loads,
     "memory": memory,
+    "stages": stages,
 }
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "performance.md"
 _FAST_FOLDER = Path("/dev/shm")
@@ -130,7 +131,8 @@ def render(document: Path) -> None:
     known = [name for name in SECTIONS if name in stored]
     for name in known:
         text = fill(text, name, _section(name, stored[name]))
-    gates = [(SECTIONS[name].TITLE, _report(name, stored[name]).gates) for name in known]
+    reports = [(SECTIONS[name].TITLE, _report(name, stored[name])) for name in known]
+    gates = [(title, report.gates) for title, report in reports if report.gates]
     document.write_text(fill(text, "summary", summary_text(gates)), "utf-8")
     if "whole" in stored:
         title = f"Wall time, makedumpfile's best = 1 ({whole.GATED}, full workload)"

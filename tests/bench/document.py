@@ -27,7 +27,8 @@ def fill(document: str, name: str, text: str) -> str:
 def section_text(report: Report, when: str, machine: str, load: float) -> str:
     """One section: when and where, its gates, its tables."""
     where = f"*{when}, {machine}; load before it {load:.1f}.*"
-    return "\n\n".join([where, gate_table(report.gates), *report.tables])
+    gates = [gate_table(report.gates)] if report.gates else []
+    return "\n\n".join([where, *gates, *report.tables])
 
 
 def summary_text(sections: Iterable[tuple[str, Iterable[Gate]]]) -> str:

@@ -20,6 +20,7 @@ from tests.bench.inputs import Synthetic
 from tests.bench.plot import plot
 from tests.bench.process import CommandFailedError, run
 from tests.bench.rounds import Figures, figure, ratio, spread, take_turns
+from tests.bench.stages import profile_of
 
 
 def wall(seconds: float) -> Figures:
@@ -144,6 +145,11 @@ def test_what_both_programs_say_of_their_scan_is_understood() -> None:
     assert excluding_seconds("".join(twice_two_cycles)) == 3.0
 
 
+def test_profile_is_found_in_what_is_said() -> None:
+    table = "where the time went  wall s\njudging pages  0.1\n  reading mem_map  0.1"
+    assert profile_of(f"1 MiB written\n{table}\nThe dumpfile is saved to x.\n") == table
+
+
 def test_synthetic_cores_are_told_by_their_size() -> None:
     assert [str(Synthetic(gib)) for gib in (64, 1024)] == ["synthetic, 64 GiB", "synthetic, 1 TiB"]
 
@@ -184,6 +190,7 @@ def _found() -> dict[str, Any]:
             for options in memory.OPTIONS
             for bound, _ in memory.BOUNDS
         ],
+        "stages": [{"options": "-l", "profile": "where the time went"}],
     }  # fmt: skip
 
 
@@ -215,7 +222,7 @@ def test_document_is_rendered_from_stored_figures_alone(tmp_path: Path) -> None:
     command.render(document)
     once = document.read_text("utf-8")
     assert "Whole dumps | 14 of 16 |" in once
-    assert "6.12-cloud, 2 GiB" in once
+    assert "6.12-cloud, 2 GiB" in once and "```text\nwhere the time went\n```" in once
     assert document.with_suffix(".svg").read_text("utf-8").startswith("<svg")
     command.render(document)
     assert document.read_text("utf-8") == once
