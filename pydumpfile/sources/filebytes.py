@@ -5,13 +5,16 @@ Mapping is what makes /proc/vmcore fast: the kernel maps a whole window at once,
 remaps page by page for read(2). For an ordinary file it saves the copy, but a page that cannot be
 read then kills the process with SIGBUS. So a mapped ordinary file is populated by
 MADV_POPULATE_READ first (Linux 5.14), which reports such a page as an error and is the faster way
-to fault pages in; a kernel without it gets pread.
+to fault pages in; a kernel without it gets pread. Before Linux 6.9 (commit 631426ba1d45) the call
+tries a page that cannot be read for ever, so sendfile(2) to /dev/null, which copies nothing, has to
+succeed on the same pages before.
 """
 
 from __future__ import annotations
 
 import abc
 import errno
+import functools
 import mmap
 import os
 import stat
@@ -85,6 +88,7 @@ class MappedFile(FileBytes):
         if self._populate:
             for start, end in wanted if wanted is not None else ((0, size),):
                 page = align_down(at + start, _GRANULE)
+                _bring_in(self.fd, off + start, off + end)
                 self._window.madvise(_MADV_POPULATE_READ, page, at + end - page)
         return memoryview(self._window)[at : at + size]
 
@@ -115,6 +119,7 @@ def open_bytes(fd: int, use_mmap: bool = True) -> FileBytes:
         return ReadFile(fd)
     try:
         window.madvise(_MADV_POPULATE_READ)
+        _bring_in(fd, 0, 1)
         return MappedFile(fd, populate=True)
     except OSError:
         # A mapping of page frames, as /proc/vmcore gives, is populated from the start and refuses
@@ -124,6 +129,20 @@ def open_bytes(fd: int, use_mmap: bool = True) -> FileBytes:
         return ReadFile(fd)
     finally:
         window.close()
+
+
+def _bring_in(fd: int, off: int, end_off: int) -> None:
+    """Have the kernel read ``[off, end_off)`` into the page cache, or say why it cannot."""
+    while off < end_off:
+        n = os.sendfile(_null_fd(), fd, off, end_off - off)
+        if n == 0:
+            raise OSError(errno.EFAULT, "the file ends here")
+        off += n
+
+
+@functools.cache
+def _null_fd() -> int:
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _is_proc(fd: int) -> bool:
