@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn, Optional
 
 from pydumpfile.cli import jobs
-from pydumpfile.cli.console import Console, write_line
+from pydumpfile.cli.console import Console, ready_streams, write_line
 from pydumpfile.cli.options import Options, parse
 from pydumpfile.errors import PydumpfileError
 
@@ -32,6 +32,7 @@ class _StoppedError(PydumpfileError):
 
 def entry() -> NoReturn:
     """The ``pydumpfile`` command, under whatever name it was called."""
+    ready_streams()
     status = main(sys.argv[1:], os.path.basename(sys.argv[0]))
     for stream in (sys.stdout, sys.stderr):
         write_line("", stream, end="")  # what is still buffered; Python would exit with 120
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
         return doctor.main(arguments[1:])
     options, status = None, 0
-    console = Console(data_on_stdout="-F" in arguments)  # until the arguments are understood
+    console = Console(data_on_stdout=_seems_flattened(arguments))  # until they are understood
     try:
         options = parse(arguments)
         console = Console(options.message_level | 8 * options.debug, options.flattened)
@@ -71,6 +72,11 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     if options is None or not options.only_asks:
         console.say(f"\n{DROP_IN} {'Failed' if status else 'Completed'}.")
     return min(status, 1)
+
+
+def _seems_flattened(arguments: Sequence[str]) -> bool:
+    """Whether ``-F`` is among them, in a bundle such as ``-cF`` too; rather once too often."""
+    return any("F" in word for word in arguments if word[:1] == "-" and word[:2] != "--")
 
 
 def _do(options: Options, console: Console) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -37,6 +38,27 @@ def write_line(text: str, stream: TextIO, end: str = "\n") -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def ready_streams() -> None:
+    """Have three standard streams, come what may, that can write any message.
+
+    A closed one is None to Python: print() would then speak on standard output, which may carry the
+    dump, and a file opened later would get its number. In its place comes a descriptor that refuses
+    to be used, as in glibc's __libc_check_standard_fds.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            refusing = os.open(os.devnull, os.O_RDONLY if fd else os.O_WRONLY)
+            if refusing != fd:
+                os.dup2(refusing, fd)
+                os.close(refusing)
+            mode = "w" if fd else "r"
+            setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # A name that is not of the locale's encoding is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Console:

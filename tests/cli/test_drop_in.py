@@ -116,6 +116,51 @@ def test_no_stream_to_a_terminal(link: Path, small: BuiltCore) -> None:
     assert b"is a terminal" in done.stderr
 
 
+def test_a_wrong_word_beside_a_bundled_F(link: Path) -> None:
+    assert run(link, "-cFd99", "vmcore", status=1)[0] == b""
+
+
+class TestClosedStreams:
+    """Started with ``2>&-`` and the like, as services start things."""
+
+    @staticmethod
+    def run(link: Path, redirections: str, *arguments: object) -> int:
+        words = [str(link), *map(str, arguments)]
+        command = ["sh", "-c", f'"$@" {redirections}', "sh", *words]
+        return subprocess.run(command, check=False, timeout=300).returncode
+
+    @pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+    def test_a_stream(self, link: Path, small: BuiltCore, tmp_path: Path, closed: str) -> None:
+        stream = tmp_path / "stream"
+        redirections = f"{closed} >'{stream}'"
+        assert self.run(link, redirections, "-c", "-d", 31, "-F", small.path) == 0
+        whole, _ = run(link, "-c", "-d", 31, "-F", small.path)
+        assert stream.read_bytes() == whole
+
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_a_file(self, link: Path, small: BuiltCore, tmp_path: Path, closed: str) -> None:
+        assert self.run(link, closed, "-c", "-d", 31, small.path, tmp_path / "closed") == 0
+        run(link, "-c", "-d", 31, small.path, tmp_path / "dump")
+        assert (tmp_path / "closed").read_bytes() == (tmp_path / "dump").read_bytes()
+
+    def test_nowhere_to_write_the_stream(
+        self, link: Path, small: BuiltCore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(link, ">&-", "-F", small.path) == 1
+        assert self.run(link, "<&-", "-R", tmp_path / "dump") == 1
+        said = capfd.readouterr().err
+        assert said.count("Bad file descriptor") == 2
+        assert "Traceback" not in said
+
+
+def test_a_name_that_is_not_of_the_locale(link: Path, small: BuiltCore, tmp_path: Path) -> None:
+    program = tmp_path / "ascii"
+    program.write_text(f'#!/bin/sh\nPYTHONIOENCODING=ascii exec "{link}" "$@"\n')
+    program.chmod(0o755)
+    out, _ = run(program, "-d", 31, small.path, tmp_path / "d\u00fcmp")
+    assert b"d\\xfcmp" in out
+
+
 class TestLevels:
     """``-d 0,31``: the next one when there is no space."""
 
