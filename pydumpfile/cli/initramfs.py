@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
+from pydumpfile.cli.console import write_line
 from pydumpfile.errors import PydumpfileError
 from pydumpfile.service import initramfs, install
 
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.install:
-            print(f"wrote {install.install(options.install, _passed_on(options), options.root)}")
+            path = install.install(options.install, _passed_on(options), options.root)
+            write_line(f"wrote {path}", sys.stdout)
             return 0
         codecs = initramfs.choose_codecs(options.codec)
         if options.tree:
@@ -38,9 +40,9 @@ def main(arguments: Sequence[str]) -> int:
                 options.cpio, codecs, options.as_makedumpfile, options.compress
             )
     except PydumpfileError as error:
-        print(f"pydumpfile: {error}", file=sys.stderr)
+        write_line(f"pydumpfile: {error}", sys.stderr)
         return error.exit_code
-    print("\n".join(_lines(report, options.tree or options.cpio)))
+    write_line("\n".join(_lines(report, options.tree or options.cpio)), sys.stdout)
     return 0
 
 

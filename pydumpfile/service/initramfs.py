@@ -23,6 +23,8 @@ COMPRESSIONS = ("none", "gzip", "zstd")
 USUAL_CODECS = ("zlib", "lzo", "zstd")
 """What the kdump services use unless told otherwise. snappy would bring the C++ library along."""
 
+_NO_CODEC = ("none",)
+"""Something has to be rehearsed."""
 _GZIP_LEVEL = 6
 """As gzip(1) does by itself."""
 _STAGE = "rehearsal"
@@ -53,7 +55,9 @@ def choose_codecs(wanted: Optional[Sequence[str]]) -> tuple[str, ...]:
     """
     if wanted is None:
         lacking = codecs.available()
-        return tuple(name for name in USUAL_CODECS if not lacking[name])
+        return tuple(name for name in USUAL_CODECS if not lacking[name]) or _NO_CODEC
+    if not wanted:
+        raise UsageError("no codec is named; none is one, and is always there")
     for name in wanted:
         codecs.make_codec(name)
     return tuple(dict.fromkeys(wanted))
@@ -87,6 +91,7 @@ def write_cpio(
 
     The file is there whole, or not at all. Raises as :func:`add_to_tree`.
     """
+    _check_file(path)
     capture_path, digests = _trace(codec_names)
     planned = tree.plan(capture_path)
     with tempfile.TemporaryDirectory(prefix="pydumpfile-") as directory:
@@ -114,6 +119,12 @@ def _check_folder(directory: str) -> None:
     for name in (tree.HOME, tree.LAUNCHER):
         if not tree.stays_inside(os.path.join(directory, name), directory):
             raise UsageError(f"{directory}/{name} would be outside of {directory}, by a link there")
+
+
+def _check_file(path: str) -> None:
+    """Refuse to put a file in the place of a device such as /dev/null."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path} is there, and no file")
 
 
 def _check_machine(capture_path: CapturePath, directory: str) -> None:

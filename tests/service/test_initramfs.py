@@ -156,6 +156,15 @@ def test_an_archive_that_cannot_be_written(tmp_path: Path) -> None:
         initramfs.write_cpio(str(tmp_path / "none/out"), CODECS, as_makedumpfile=False)
 
 
+def test_an_archive_in_the_place_of_a_device(tmp_path: Path) -> None:
+    """/dev/null, by somebody who only wants to see the sizes."""
+    path = tmp_path / "null"
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="null is there, and no file"):
+        initramfs.write_cpio(str(path), CODECS, as_makedumpfile=False)
+    assert path.is_fifo()
+
+
 @pytest.mark.skipif(
     not os.path.realpath(sys.executable).startswith("/usr/bin/"),
     reason="not the distribution's Python, which is stripped",
@@ -173,6 +182,10 @@ def test_codecs_are_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = {"none": "", "zlib": "", "lzo": "no lzo", "snappy": "", "zstd": ""}
     monkeypatch.setattr(initramfs.codecs, "available", lambda: lacking)
     assert initramfs.choose_codecs(None) == ("zlib", "zstd")
+    monkeypatch.setattr(initramfs.codecs, "available", lambda: dict.fromkeys(lacking, "gone"))
+    assert initramfs.choose_codecs(None) == ("none",)
+    with pytest.raises(UsageError, match="no codec is named"):
+        initramfs.choose_codecs([])
 
 
 def test_the_command_says_what_it_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
