@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 
+from pydumpfile.cli.console import write_line
 from pydumpfile.service import doctor
 from pydumpfile.service.system import System
 
@@ -23,18 +26,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run the sub-command; returns its exit status."""
     options = _parser().parse_args(arguments)
     findings = []
-    for finding in doctor.examine_system(System(options.root), options.initrd, options.target):
+    named = [path and os.path.abspath(path) for path in (options.initrd, options.target)]
+    for finding in doctor.examine_system(System(options.root), *named):
         findings.append(finding)
         if not options.json:
-            print(f"{finding.state:8}{finding.name + ':':18}{finding.found}")
+            write_line(f"{finding.state:8}{finding.name + ':':18}{finding.found}", sys.stdout)
             if finding.advice:
-                print(f"{'':26}-> {finding.advice}")
+                write_line(f"{'':26}-> {finding.advice}", sys.stdout)
     failing = [finding.name for finding in findings if finding.state == doctor.FAIL]
     if options.json:
         report = {"ready": not failing, "findings": [finding._asdict() for finding in findings]}
-        print(json.dumps(report, indent=1))
+        write_line(json.dumps(report, indent=1), sys.stdout)
     elif failing:
-        print(f"\nA crash of this system would not be dumped: {', '.join(failing)}.")
+        names = ", ".join(failing)
+        write_line(f"\nA crash of this system would not be dumped: {names}.", sys.stdout)
     return 1 if failing else 0
 
 

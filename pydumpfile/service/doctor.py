@@ -239,6 +239,8 @@ def image(system: System, kdump: Optional[Kdump]) -> tuple[Optional[Contents], F
         return None, Finding(name, FAIL, f"{kdump.service} has none", kdump.reload)
     try:
         contents = look_into(system.path(path))
+    except FileNotFoundError:
+        return None, Finding(name, FAIL, f"{path} is not there", reload[5:])
     except OSError as error:
         return None, Finding(name, UNKNOWN, f"{path}: {error.strerror}", _advice(error))
     if kdump.real_root:
@@ -260,10 +262,10 @@ def image(system: System, kdump: Optional[Kdump]) -> tuple[Optional[Contents], F
 
 
 def _dumper_of_root(system: System, kdump: Kdump) -> Finding:
-    """kdump-tools calls makedumpfile, on the root file system."""
+    """kdump-tools calls makedumpfile, on the root file system, by a PATH of its own."""
     found = f"{kdump.initrd} boots the root file system; makedumpfile there"
     advice = "make it pydumpfile: see docs/kdump-service.md"
-    for folder in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+    for folder in kdump.folders:
         program = f"{folder}/{tree.ALIAS}"
         if system.exists(program):
             if _is_ours(system.path(program)):
@@ -345,6 +347,8 @@ def space(system: System, kdump: Optional[Kdump]) -> Finding:
     path = directory
     while not system.exists(path) and path.strip("/"):
         path = os.path.dirname(path)
+    if not os.path.isdir(system.path(path)):
+        return Finding(name, FAIL, f"{path} is not a folder", "name another target")
     status = os.statvfs(system.path(path))
     free = status.f_bavail * status.f_frsize
     found = f"{_mib(free)} free at {directory}"

@@ -45,7 +45,7 @@ class System:
         """``KEY=value`` lines of a file that a shell reads."""
         lines = (self.text(name) or "").splitlines()
         pairs = (line.partition("=")[::2] for line in lines if "=" in line.partition("#")[0])
-        return {key.strip(): _unquoted(value) for key, value in pairs}
+        return {key.strip().removeprefix("export "): _unquoted(value) for key, value in pairs}
 
     @property
     def release(self) -> str:
@@ -77,8 +77,12 @@ class Kdump(NamedTuple):
     """Where dumps go."""
     elsewhere: str
     """The machine or device that ``directory`` is on, where that is not a folder of this system."""
+    folders: tuple[str, ...] = ()
+    """Of the root file system: where it looks for the dumper, if it dumps from there."""
 
 
+_KDUMP_TOOLS_PATH = "/bin:/usr/bin:/sbin:/usr/sbin"
+"""What kdump-config sets before it reads its settings."""
 NO_SERVICE = Kdump("no kdump service", "load the crash kernel anew", "", False, "/var/crash", "")
 
 
@@ -98,11 +102,14 @@ def _kdump_tools(system: System, name: str) -> Kdump:
     """Debian and Ubuntu."""
     said = system.settings(name)
     remote = next((said[key] for key in ("SSH", "NFS", "FTP") if said.get(key)), "")
+    path = said.get("PATH", _KDUMP_TOOLS_PATH)
+    for variable in ("${PATH}", "$PATH"):
+        path = path.replace(variable, _KDUMP_TOOLS_PATH)
     return Kdump(
         "kdump-tools", "kdump-config unload; kdump-config load",
         _first(system, said.get("KDUMP_INITRD", ""), "/var/lib/kdump/initrd.img",
                f"/var/lib/kdump/initrd.img-{system.release}"),
-        True, said.get("KDUMP_COREDIR") or "/var/crash", remote,
+        True, said.get("KDUMP_COREDIR") or "/var/crash", remote, tuple(path.split(":")),
     )  # fmt: skip
 
 

@@ -222,6 +222,19 @@ def test_an_initramfs_that_is_named(machine: Machine) -> None:
     machine.remove("/etc/kdump.conf")
     assert machine.ask("crash initramfs").state == UNKNOWN
     assert machine.ask("crash initramfs", initrd=INITRD).state == OK
+    finding = machine.ask("crash initramfs", initrd="/boot/nowhere")
+    assert (finding.state, finding.found) == (FAIL, "/boot/nowhere is not there")
+
+
+def test_names_are_those_of_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dumps").mkdir()
+    monkeypatch.chdir(tmp_path)
+    main(["--target", "dumps", "--initrd", "none.img"])
+    said = capsys.readouterr().out
+    assert f"free at {tmp_path}/dumps, for" in said
+    assert f"{tmp_path}/none.img is not there" in said
 
 
 def test_debian_dumps_from_the_root_file_system(machine: Machine) -> None:
@@ -229,14 +242,21 @@ def test_debian_dumps_from_the_root_file_system(machine: Machine) -> None:
     machine.write("/etc/default/kdump-tools", "USE_KDUMP=1")
     machine.write(f"/var/lib/kdump/initrd.img-{RELEASE}", cpio.archive({"init": Entry.file(b"")}))
     assert machine.ask("crash initramfs").state == FAIL
+    (machine.root / "bin").symlink_to("usr/bin")
     machine.write("/usr/bin/makedumpfile", b"\x7fELF the other one")
     finding = machine.ask("crash initramfs")
     assert finding.state == WARN
-    assert "is another (/usr/bin/makedumpfile)" in finding.found
-    machine.write("/usr/bin/pydumpfile", "#!/usr/bin/python3\nfrom pydumpfile.cli import entry\n")
-    (machine.root / "usr/local/bin").mkdir(parents=True)
-    (machine.root / "usr/local/bin/makedumpfile").symlink_to("../../bin/pydumpfile")
-    assert machine.ask("crash initramfs").state == OK
+    assert "is another (/bin/makedumpfile)" in finding.found
+    script = "#!/opt/pydumpfile/bin/python3\nfrom pydumpfile.cli import entry\n"
+    machine.write("/opt/pydumpfile/bin/pydumpfile", script)
+    (machine.root / "opt/pydumpfile/bin/makedumpfile").symlink_to("pydumpfile")
+    machine.write("/usr/local/bin/makedumpfile", script)
+    assert machine.ask("crash initramfs").state == WARN, "kdump-config looks into neither"
+    for path in ("/opt/pydumpfile/bin:/bin:/usr/bin", '"/opt/pydumpfile/bin:$PATH"'):
+        machine.write("/etc/default/kdump-tools", f"USE_KDUMP=1\nPATH={path}\n")
+        finding = machine.ask("crash initramfs")
+        assert finding.state == OK
+        assert "/opt/pydumpfile/bin/makedumpfile" in finding.found
 
 
 def test_memory_for_the_crash_kernel(machine: Machine) -> None:
@@ -280,6 +300,11 @@ def test_space_elsewhere(machine: Machine) -> None:
     machine.write("/etc/kdump.conf", "nfs there:/export\n")
     assert machine.ask("target space").state == UNKNOWN
     assert machine.ask("target space", target="/var/crash").state == OK
+
+
+def test_a_target_that_is_no_folder(machine: Machine) -> None:
+    finding = machine.ask("target space", target="/proc/cmdline")
+    assert (finding.state, finding.found) == (FAIL, "/proc/cmdline is not a folder")
 
 
 def test_a_target_that_is_not_there_yet(machine: Machine) -> None:
