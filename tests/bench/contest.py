@@ -68,12 +68,12 @@ def judging_seconds(said: str) -> float:
     return float(found[1])
 
 
-def excluding_seconds(said: str) -> float:
+def excluding_seconds(said: str, n_passes: int = 0) -> float:
     """How long one pass of makedumpfile over mem_map took, by its own word.
 
-    It makes one pass, or if the bitmap does not fit its buffer two, each in several cycles.
+    :param n_passes: that it was let make; 0: one, or if the bitmap did not fit its buffer two,
+        each in several cycles.
     """
     steps = re.findall(r"STEP \[Excluding unnecessary pages\] : ([\d.]+) seconds", said)
     assert steps, said
-    n_passes = 1 if len(steps) == 1 else 2
-    return sum(map(float, steps)) / n_passes
+    return sum(map(float, steps)) / (n_passes or (1 if len(steps) == 1 else 2))

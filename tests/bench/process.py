@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -74,6 +75,23 @@ def run(
     dump_mib = output.stat().st_size / 2**20 if output is not None and output.exists() else 0.0
     cpu_s = usage.ru_utime + usage.ru_stime
     return Run(wall_s, cpu_s, _peak_mib(usage.ru_maxrss), dump_mib, text, in_time)
+
+
+def said_until(command: Sequence[str], word: str) -> str:
+    """What ``command`` says before ``word``, where it is ended.
+
+    :raises CommandFailedError: it never says that.
+    """
+    said = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        while word.encode() not in said:
+            more = os.read(process.stdout.fileno(), 1 << 16)
+            if not more:
+                raise CommandFailedError(f"{' '.join(command)}: no {word!r} in\n{said!r}")
+            said += more
+        process.kill()
+    return said.decode("utf-8", "replace").partition(word)[0]
 
 
 def _start(command: Sequence[str], said_fd: int, cpus: Collection[int]) -> int:

@@ -12,12 +12,15 @@ from typing import Any
 from .contest import Contest, excluding_seconds, judging_seconds
 from .gates import Gate, Report, table
 from .inputs import GIB, Synthetic
+from .process import run, said_until
 from .rounds import Figures, figure, ratio, spread, take_turns
 
 TITLE = "Judging struct pages"
 LARGE = Synthetic(256, share_mem_map=False)
+BUSY = Synthetic(256, share_mem_map=False, busy_every=1)
 FREE = Synthetic(1024, busy_every=1 << 20)
 PAGE_SIZE = 4096
+_LARGE = {"large": f"{LARGE}, mostly free", "busy": f"{BUSY}, no section free"}
 _OURS, _THEIRS = "pydumpfile", "makedumpfile"
 _THEIR_SCAN = "-d 31 --dry-run --message-level 31"
 
@@ -27,6 +30,7 @@ def measure(contest: Contest) -> dict[str, Any]:
     found: dict[str, Any] = {"loop": _rates("scan"), "zero": _rates("zero")}
     if not contest.quick:
         found["large"] = _contest(contest, LARGE)
+        found["busy"] = _judging_alone(contest, BUSY)
     found["free"] = _contest(contest, FREE)
     return found
 
@@ -53,19 +57,41 @@ def _contest(contest: Contest, core: Synthetic) -> list[dict[str, Figures]]:
     return rounds
 
 
+def _judging_alone(contest: Contest, core: Synthetic) -> list[dict[str, Figures]]:
+    """The same for a core whose pages would take minutes to copy: nobody does."""
+    path = contest.inputs.synthetic(core)
+    cpu = {min(os.sched_getaffinity(0))}
+
+    def ours() -> Figures:
+        done = run([sys.executable, "-m", "tests.bench.judge", str(path)], cpus=cpu)
+        return {"scan_s": float(done.said)}
+
+    def theirs() -> Figures:
+        pinned = ["stdbuf", "-oL", "taskset", "-c", str(*cpu)]  # its last words are not lost
+        pinned += [contest.makedumpfile, *_THEIR_SCAN.split()]
+        said = said_until([*pinned, str(path), str(contest.folder / "theirs")], "Copying data")
+        return {"scan_s": excluding_seconds(said, n_passes=1)}
+
+    rounds = take_turns({_OURS: ours, _THEIRS: theirs}, contest.n_rounds)
+    contest.inputs.drop(core)
+    return rounds
+
+
 def report(found: dict[str, Any]) -> Report:
     """Rates, and ratios of rates."""
     gates = []
     for mix, seconds in found["loop"]["scan_s"].items():
         rates = spread([found["loop"]["n_pages"] / each / 1e6 for each in seconds])
         gates.append(Gate(f"the loop alone, {mix}", 300, rates, True, " M struct pages/s"))
-    if "large" in found:
-        rounds = found["large"]
+    for name, told in _LARGE.items():
+        if name not in found:
+            continue
+        rounds = found[name]
         n_pages = LARGE.gib * GIB / PAGE_SIZE
         rates = spread([n_pages / turn[_OURS]["scan_s"] / 1e6 for turn in rounds])
-        gates.append(Gate(f"{LARGE}, one CPU", 100, rates, True, " M struct pages/s"))
+        gates.append(Gate(f"{told}, one CPU", 100, rates, True, " M struct pages/s"))
         faster = ratio(rounds, [_THEIRS], [_OURS], "scan_s")
-        gates.append(Gate(f"{LARGE}, over one pass of makedumpfile", 5, faster, True, "x"))
+        gates.append(Gate(f"{told}: over one pass of makedumpfile", 5, faster, True, "x"))
     cpu = figure(found["free"], _OURS, "cpu_s")
     gates.append(Gate(f"{FREE}, all free: CPU time of the whole command", 2, cpu, unit=" s"))
     return Report(gates, [_loop_table(found["loop"]), _zero_table(found["zero"]), _ends(found)])
@@ -95,12 +121,12 @@ def _zero_table(zero: dict[str, Any]) -> str:
 
 def _ends(found: dict[str, Any]) -> str:
     rows = []
-    for name, core in (("large", LARGE), ("free", FREE)):
+    for name, told in (*_LARGE.items(), ("free", f"{FREE}, all free")):
         for who in found[name][0] if name in found else ():
             rounds = found[name]
-            rows.append([
-                f"{core}, {who}", f"{figure(rounds, who, 'scan_s').median:.2f}",
-                f"{figure(rounds, who, 'wall_s').median:.2f}",
-                f"{figure(rounds, who, 'cpu_s').median:.2f}",
-            ])  # fmt: skip
+            whole = [
+                f"{figure(rounds, who, what).median:.2f}" if what in rounds[0][who] else "-"
+                for what in ("wall_s", "cpu_s")
+            ]
+            rows.append([f"{told}, {who}", f"{figure(rounds, who, 'scan_s').median:.2f}", *whole])
     return table(("one CPU, `-d 31`", "judging, s", "whole command, s", "its CPU, s"), rows)

@@ -18,7 +18,7 @@ from tests.bench.document import fill, section_text, summary_text
 from tests.bench.gates import Gate, Report, table
 from tests.bench.inputs import Synthetic
 from tests.bench.plot import plot
-from tests.bench.process import CommandFailedError, run
+from tests.bench.process import CommandFailedError, run, said_until
 from tests.bench.rounds import Figures, figure, ratio, spread, take_turns
 from tests.bench.stages import profile_of
 
@@ -137,12 +137,20 @@ def test_run_refuses_to_measure_failures_but_tells_of_ends_it_made() -> None:
     assert not run(["sleep", "600"], time_limit_s=0.01).in_time
 
 
+def test_said_until_ends_a_command_at_a_word() -> None:
+    program = "import time; print('one', flush=True); print('two', flush=True); time.sleep(600)"
+    assert said_until([sys.executable, "-c", program], "two") == "one\n"
+    with pytest.raises(CommandFailedError, match="no 'three' in"):
+        said_until([sys.executable, "-c", "print('one')"], "three")
+
+
 def test_what_both_programs_say_of_their_scan_is_understood() -> None:
     assert judging_seconds("1.0 MiB written in 0.50 s (0.20 s judging, 0.30 s copying)") == 0.2
     step = "STEP [Excluding unnecessary pages] : {} seconds\n"
     assert excluding_seconds("Copying\r" + step.format("0.500000")) == 0.5
     twice_two_cycles = [step.format(each) for each in ("1.0", "2.0", "1.5", "1.5")]
     assert excluding_seconds("".join(twice_two_cycles)) == 3.0
+    assert excluding_seconds("".join(twice_two_cycles[:2]), n_passes=1) == 3.0
 
 
 def test_profile_is_found_in_what_is_said() -> None:
@@ -179,6 +187,7 @@ def _found() -> dict[str, Any]:
                      "copy_s": {"kept": [2.0]}},
             "zero": {"n_bytes": 1e9, "copy_s": [1.0], "find_s": {"scalar": [0.5]}},
             "large": [scan_round],
+            "busy": [{who: {"scan_s": scan["scan_s"]} for who, scan in scan_round.items()}],
             "free": [scan_round],
         },
         "threads": {"pinned": {"-l": pair}, "beside": {"-l": pair}, "differ": [],
