@@ -41,6 +41,8 @@ class Boot:
     fill_percent: how much of the free memory of the first kernel gets content.
     dimm_mib: the size of a DIMM at DIMM_PADDR, which the first kernel hot-adds; it takes
         `memhp_default_state=online` to use it.
+    kexec_file: load the crash kernel by kexec_file_load(), not by kexec_load(), as Debian's
+        `kexec -p` does.
     icount: one nanosecond of guest time is one instruction.
     """
 
@@ -54,6 +56,7 @@ class Boot:
     crash_parameters: str = ""
     fill_percent: int = 40
     dimm_mib: int = 0
+    kexec_file: bool = False
     icount: bool = False
 
     def qemu_arguments(self, image: Image, directory: Path) -> list[str]:
@@ -143,6 +146,7 @@ def _initrd(boot: Boot, image: Image) -> bytes:
     """Initramfs of the first kernel; the crash kernel's lies in it as a file."""
     settings = {
         "FILL": str(boot.fill_percent),
+        "KEXEC_OPTION": "--kexec-file-syscall" if boot.kexec_file else "--kexec-syscall",
         "CRASH_COMMAND_LINE": f"{_COMMON} nr_cpus=1 reset_devices {boot.crash_parameters}",
         "STEPS": boot.steps,
     }

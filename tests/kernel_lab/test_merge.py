@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .purecode import PMD_SHIFT, PUD_SHIFT, PureCode
+from .purecode import PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PureCode
 from .series import BASES
 
 PAGE = 4096
@@ -141,6 +141,15 @@ def test_budget_is_what_mapping_takes(
     end = start + size_pages * PAGE
     needed = code.tables_needed(start, end, leaf_shift=leaf_shift, five_level=five_level)
     assert needed == walk_tables(start, end, leaf_shift, 48 if five_level else 39)
+
+
+@settings(max_examples=100, deadline=None)
+@given(start_pages=st.integers(0, 1 << 20), size_pages=st.integers(1, 1 << 11))
+def test_budget_of_the_smallest_pages(code: PureCode, start_pages: int, size_pages: int) -> None:
+    start = PAGE_OFFSET + start_pages * PAGE
+    end = start + size_pages * PAGE
+    needed = code.tables_needed(start, end, leaf_shift=PAGE_SHIFT, five_level=False)
+    assert needed == walk_tables(start, end, PAGE_SHIFT, 39)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from tests.lab.errors import LabError
 
 from .guest import Boot, Console
-from .matrix import Case, judge, paged_errors
+from .matrix import Case, judge
 from .measure import BLOCKS_KIB, Table, read_table
 from .pagetables import (
     Mapping,
@@ -19,6 +19,7 @@ from .pagetables import (
     oldmem_ranges,
     parse_direct_map,
 )
+from .verdicts import low_memory_errors, paged_errors, tables_within_budget
 
 OFFSET, END = 0xFFFF888000000000, 0xFFFFC88000000000
 DUMP = """---[ Low Kernel Mapping ]---
@@ -82,6 +83,7 @@ def test_writable_is_for_own_memory_only() -> None:
 
 def console(*digests: str) -> Console:
     sections = [f"LAB-BEGIN dmesg-end\n{DMESG}LAB-END dmesg-end\n"]
+    sections.append("LAB-BEGIN headers\nLAB-LOAD 0x1000 0x9ec00\nLAB-END headers\n")
     for i, digest in enumerate(digests):
         text = f"LAB-HASH {digest} read 4096 1000\n"
         sections.append(f"LAB-BEGIN hash-{i}\n{text}LAB-END hash-{i}\n")
@@ -109,6 +111,21 @@ def test_unequal_hashes_are_errors() -> None:
 def test_a_machine_that_is_another_is_an_error(boot: Boot, error: str) -> None:
     errors = judge(Case("any", boot, lambda _: []), console("aa", "aa", "aa")).errors
     assert len(errors) == 1 and error in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("kexec_file", "loads", "right"),
+    [
+        (False, "LAB-LOAD 0x100000 0x1000\nLAB-LOAD 0x1000 0x9ec00\n", True),
+        (False, "LAB-LOAD 0x1000 0x9e000\n", False),
+        (False, "LAB-LOAD 0x100000 0x1c00\n", False),
+        (True, "LAB-LOAD 0x100000 0x1000\n", True),
+        (True, "LAB-LOAD 0x1000 0x9ec00\n", False),
+    ],
+)
+def test_low_memory(kexec_file: bool, loads: str, right: bool) -> None:
+    text = f"LAB-BEGIN headers\n{loads}LAB-END headers\n"
+    assert (low_memory_errors(Boot("", kexec_file=kexec_file), Console(text)) == []) == right
 
 
 @pytest.mark.parametrize(
@@ -155,3 +172,33 @@ def test_medians_of_what_dd_says() -> None:
     assert found.ioremap == dict.fromkeys(BLOCKS_KIB, 50.0)
     assert found.ratio(4) == pytest.approx(10.0)
     assert found.kernel_copy == pytest.approx(1000.0)
+
+
+_REFUSED = "[    0.4] vmcore:  [oldmem 0x0-0x0] may take 1028 KiB of page tables, 12 KiB are left\n"
+
+
+@pytest.mark.parametrize(
+    ("free_kib", "said", "again", "error"),
+    [
+        (8 * 500, _REFUSED, "", None),
+        (8 * 400, _REFUSED, "", "limit 400"),
+        (8 * 500, "", "", "not said once"),
+        (8 * 500, _REFUSED, _REFUSED, "not said once"),
+        (8 * 500, _REFUSED, "[    0.9] vmcore:  0 KiB of page tables, 9 us\n", "repeats itself"),
+    ],
+)
+def test_budget_verdict(free_kib: int, said: str, again: str, error: str | None) -> None:
+    """224 MiB by pages of 4 KiB take 112 tables, 448 KiB."""
+    start = (
+        f"[    0.1] Memory: {free_kib}K/65536K available (1K kernel code)\n"
+        "[    0.4] vmcore: [oldmem 0x0000000000100000-0x0000000024ffffff]\n" + said + "[    0.4] "
+        "vmcore:  [oldmem 0x0000000000100000-0x000000000e0fffff] page 4k\n"
+        "[    0.4] vmcore:  456 KiB of page tables, 960 us\n"
+        "[    0.4] vmcore: [oldmem 0x0000000000100000-0x000000000e0fffff] in the direct mapping\n"
+        f"[    0.6] oldmem_lab: PAGE_OFFSET={OFFSET:#x} VMALLOC_START={END:#x}\n"
+    )
+    dump = "0xffff888000100000-0xffff88800e100000  224M  ro  GLB NX pte\n"
+    sections = {"dmesg-start": start, "dmesg-end": start + again, "tables-end": dump}
+    text = "".join(f"LAB-BEGIN {name}\n{of}LAB-END {name}\n" for name, of in sections.items())
+    errors = tables_within_budget(Console(text))
+    assert errors == [] if error is None else any(error in one for one in errors)

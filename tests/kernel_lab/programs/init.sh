@@ -28,12 +28,12 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t debugfs debugfs /sys/kernel/debug
-. /lab.conf		# FILL, CRASH_COMMAND_LINE, STEPS
+. /lab.conf		# FILL, KEXEC_OPTION, CRASH_COMMAND_LINE, STEPS
 
 if [ ! -e /proc/vmcore ]; then
 	grep -q elfcorehdr /proc/cmdline && fail "the crash kernel has no /proc/vmcore"
-	kexec -p /bzImage --initrd=/crash-initrd --append="$CRASH_COMMAND_LINE" ||
-		fail "kexec -p failed"
+	kexec -p $KEXEC_OPTION /bzImage --initrd=/crash-initrd --append="$CRASH_COMMAND_LINE" ||
+		fail "kexec -p $KEXEC_OPTION failed"
 	vmtool fill "$FILL" >/tmp/filled &
 	until grep LAB-FILLED /tmp/filled; do
 		kill -0 $! || fail "could not fill memory"
@@ -45,6 +45,7 @@ if [ ! -e /proc/vmcore ]; then
 fi
 
 echo "LAB-CRASH-KERNEL $(uname -r)"
+section headers vmtool headers
 
 # The steps that lab.conf can name.
 
@@ -81,12 +82,14 @@ mmaps() {		# NAME WINDOW...: whole vmcore, by mmap
 # not tell whether the direct mapping is used.
 paged() {		# NAME
 	tracing=/sys/kernel/debug/tracing
-	echo function >$tracing/current_tracer || fail "no function tracer"
+	echo copy_oldmem_page >$tracing/set_ftrace_filter &&
+		echo function >$tracing/current_tracer || fail "no function tracer"
 	gnu-dd if=/proc/vmcore of=/dev/null bs=64k skip=16 count=1 2>/dev/null ||
 		fail "could not read 64 KiB"
 	echo 0 >$tracing/tracing_on
 	section "paged-$1" grep -c ': copy_oldmem_page <-' $tracing/trace
 	echo nop >$tracing/current_tracer
+	echo >$tracing/set_ftrace_filter
 	echo 1 >$tracing/tracing_on
 }
 

@@ -8,9 +8,11 @@
  *	vmtool hash mmap WINDOW		the same, through mmap windows of WINDOW bytes
  *	vmtool copy MIB			how fast user space can copy memory
  *	vmtool hash-failing BLOCK	as hash read, but opened subject to fault injection
+ *	vmtool headers			physical address and size of each PT_LOAD of /proc/vmcore
  *	vmtool drain			wait until the console has all that was printed
  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -105,6 +107,22 @@ static void hash_vmcore(int file, const char *how, size_t block)
 	printf("LAB-HASH %s %s %zu %llu\n", digest, how, block, (unsigned long long)size);
 }
 
+static void show_headers(int file)
+{
+	Elf64_Ehdr elf;
+	Elf64_Phdr load;
+
+	if (pread(file, &elf, sizeof(elf), 0) != sizeof(elf))
+		fail("ELF header of /proc/vmcore");
+	for (unsigned int i = 0; i < elf.e_phnum; i++) {
+		if (pread(file, &load, sizeof(load), elf.e_phoff + i * sizeof(load)) !=
+		    sizeof(load))
+			fail("program header of /proc/vmcore");
+		if (load.p_type == PT_LOAD)
+			printf("LAB-LOAD %#lx %#lx\n", load.p_paddr, load.p_memsz);
+	}
+}
+
 static void fill(unsigned int percent)
 {
 	struct sysinfo info;
@@ -183,6 +201,8 @@ int main(int argc, char **argv)
 		copy(atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "hash-failing"))
 		hash_vmcore(open_failing(), "read", strtoul(argv[2], NULL, 0));
+	else if (argc == 2 && !strcmp(argv[1], "headers"))
+		show_headers(open_vmcore());
 	else if (argc == 2 && !strcmp(argv[1], "drain"))
 		return tcdrain(STDOUT_FILENO) ? 1 : 0;
 	else
