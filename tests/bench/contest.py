@@ -68,12 +68,17 @@ def judging_seconds(said: str) -> float:
     return float(found[1])
 
 
-def excluding_seconds(said: str, n_passes: int = 0) -> float:
+def excluding_seconds(said: str, to_the_end: bool = True) -> float:
     """How long one pass of makedumpfile over mem_map took, by its own word.
 
-    :param n_passes: that it was let make; 0: one, or if the bitmap did not fit its buffer two,
-        each in several cycles.
+    It makes one pass, or if the bitmap does not fit its buffer two, each in several cycles.
+
+    :param to_the_end: False: ``said`` ends where it began to copy pages, for which it has made the
+        first cycle of the second pass.
     """
     steps = re.findall(r"STEP \[Excluding unnecessary pages\] : ([\d.]+) seconds", said)
     assert steps, said
-    return sum(map(float, steps)) / (n_passes or (1 if len(steps) == 1 else 2))
+    seconds = list(map(float, steps))
+    if len(seconds) == 1:
+        return seconds[0]
+    return sum(seconds) / 2 if to_the_end else sum(seconds[:-1])

@@ -150,7 +150,8 @@ def test_what_both_programs_say_of_their_scan_is_understood() -> None:
     assert excluding_seconds("Copying\r" + step.format("0.500000")) == 0.5
     twice_two_cycles = [step.format(each) for each in ("1.0", "2.0", "1.5", "1.5")]
     assert excluding_seconds("".join(twice_two_cycles)) == 3.0
-    assert excluding_seconds("".join(twice_two_cycles[:2]), n_passes=1) == 3.0
+    assert excluding_seconds("".join(twice_two_cycles[:3]), to_the_end=False) == 3.0
+    assert excluding_seconds(step.format("0.5"), to_the_end=False) == 0.5
 
 
 def test_profile_is_found_in_what_is_said() -> None:
