@@ -60,7 +60,7 @@ def examine_system(
     if initrd or target:
         kdump = kdump or NO_SERVICE
     if kdump and initrd:
-        kdump = kdump._replace(initrd=initrd, real_root=False)
+        kdump = kdump._replace(initrd=initrd, folders=())
     if kdump and target:
         kdump = kdump._replace(directory=target, elsewhere="")
     yield reservation(system)
@@ -243,7 +243,7 @@ def image(system: System, kdump: Optional[Kdump]) -> tuple[Optional[Contents], F
         return None, Finding(name, FAIL, f"{path} is not there", reload[5:])
     except OSError as error:
         return None, Finding(name, UNKNOWN, f"{path}: {error.strerror}", _advice(error))
-    if kdump.real_root:
+    if kdump.folders:
         return contents, _dumper_of_root(system, kdump)
     if f"{tree.HOME}/bin/python3" in contents.names:
         names = [n for n in ("pydumpfile", tree.ALIAS) if f"usr/bin/{n}" in contents.names]
@@ -268,9 +268,14 @@ def _dumper_of_root(system: System, kdump: Kdump) -> Finding:
     for folder in kdump.folders:
         program = f"{folder}/{tree.ALIAS}"
         if system.exists(program):
-            if _is_ours(system.path(program)):
-                return Finding("crash initramfs", OK, f"{found} is pydumpfile ({program})")
-            return Finding("crash initramfs", WARN, f"{found} is another ({program})", advice)
+            if not _is_ours(system.path(program)):
+                return Finding("crash initramfs", WARN, f"{found} is another ({program})", advice)
+            found = f"{found} is pydumpfile ({program})"
+            if kdump.hides_failures:
+                return Finding("crash initramfs", WARN, f"{found}, in a pipe that hides failures",
+                               "set pipefail, or a dump that was cut off gets the name of a good "
+                               "one: see docs/kdump-service.md")  # fmt: skip
+            return Finding("crash initramfs", OK, found)
     return Finding("crash initramfs", FAIL, f"{found} is missing", advice)
 
 

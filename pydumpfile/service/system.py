@@ -71,19 +71,20 @@ class Kdump(NamedTuple):
     """The command that makes its initramfs anew and loads the crash kernel."""
     initrd: str
     """Its initramfs; empty if there is none."""
-    real_root: bool
-    """It boots the root file system and dumps from there, not from the initramfs."""
     directory: str
     """Where dumps go."""
     elsewhere: str
     """The machine or device that ``directory`` is on, where that is not a folder of this system."""
     folders: tuple[str, ...] = ()
-    """Of the root file system: where it looks for the dumper, if it dumps from there."""
+    """Of the root file system, if it boots that: where it looks for the dumper;
+    empty if it dumps from the initramfs."""
+    hides_failures: bool = False
+    """Of the pipe it dumps through only the last program is asked how it went."""
 
 
 _KDUMP_TOOLS_PATH = "/bin:/usr/bin:/sbin:/usr/sbin"
 """What kdump-config sets before it reads its settings."""
-NO_SERVICE = Kdump("no kdump service", "load the crash kernel anew", "", False, "/var/crash", "")
+NO_SERVICE = Kdump("no kdump service", "load the crash kernel anew", "", "/var/crash", "")
 
 
 def find_kdump(system: System) -> Optional[Kdump]:
@@ -109,7 +110,8 @@ def _kdump_tools(system: System, name: str) -> Kdump:
         "kdump-tools", "kdump-config unload; kdump-config load",
         _first(system, said.get("KDUMP_INITRD", ""), "/var/lib/kdump/initrd.img",
                f"/var/lib/kdump/initrd.img-{system.release}"),
-        True, said.get("KDUMP_COREDIR") or "/var/crash", remote, tuple(path.split(":")),
+        said.get("KDUMP_COREDIR") or "/var/crash", remote, tuple(path.split(":")),
+        hides_failures="pipefail" not in (system.text(name) or ""),
     )  # fmt: skip
 
 
@@ -125,7 +127,7 @@ def _kdump_utils(system: System, name: str) -> Kdump:
         "kdump-utils", "kdumpctl rebuild && kdumpctl restart",
         _first(system, f"/boot/initramfs-{system.release}kdump.img",
                f"/var/lib/kdump/initramfs-{system.release}kdump.img"),
-        False, said.get("path") or "/var/crash", remote,
+        said.get("path") or "/var/crash", remote,
     )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def _opensuse(system: System, name: str) -> Kdump:
         "kdump", "mkdumprd && systemctl restart kdump",
         _first(system, f"/boot/initrd-{system.release}-kdump",
                f"/var/lib/kdump/initrd-{system.release}-kdump"),
-        False, rest if is_url and not remote else said, said if remote else "",
+        rest if is_url and not remote else said, said if remote else "",
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def test_debian(make) -> None:
     assert kdump.service == "kdump-tools"
     assert kdump.initrd == f"/var/lib/kdump/initrd.img-{RELEASE}"
     assert kdump.directory == "/srv/x y"
-    assert kdump.real_root
+    assert kdump.folders == ("/bin", "/usr/bin", "/sbin", "/usr/sbin")
     assert not kdump.elsewhere
 
 
@@ -60,7 +60,7 @@ def test_fedora(make) -> None:
     assert kdump is not None
     assert kdump.directory == "/crash"
     assert kdump.initrd == f"/boot/initramfs-{RELEASE}kdump.img"
-    assert not kdump.real_root
+    assert not kdump.folders
     assert not kdump.elsewhere
 
 
