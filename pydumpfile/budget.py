@@ -10,6 +10,9 @@ DEFAULT_MAX_RSS = 64 << 20
 """What a dump takes at most where nobody says otherwise."""
 _FIRST_THREAD_SIZE = 20 << 20
 _THREAD_SIZE = 11 << 20
+_LEAST_SIZE = 8 << 20
+"""What the first thread takes at least, beyond what the process has before."""
+_MAX_THREADS = 1024
 _LEAVE_SIZE = 16 << 20
 """Not ours: page cache for the target's file system, the kernel itself."""
 
@@ -52,4 +55,20 @@ def affordable_threads(spare: Spare, wanted: Optional[int], max_rss: Optional[in
     if max_rss is not None:
         room_size = min(room_size, max_rss - spare.rss_size)
     afford = 1 + (room_size - _FIRST_THREAD_SIZE) // _THREAD_SIZE
-    return max(1, min(spare.n_cpus if wanted is None else wanted, afford))
+    return max(1, min(spare.n_cpus if wanted is None else wanted, afford, _MAX_THREADS))
+
+
+def shortage(spare: Spare, max_rss: Optional[int]) -> str:
+    """Why memory may not do even for one thread, for people; empty if it should."""
+    if spare.available_size < _LEAST_SIZE:
+        return (
+            f"{spare.available_size >> 20} MiB of memory are available, and a dump takes "
+            f"{_LEAST_SIZE >> 20} MiB more than there are in use; if it is killed, reserve more "
+            "(crashkernel=)"
+        )
+    if max_rss is not None and max_rss < spare.rss_size + _LEAST_SIZE:
+        return (
+            f"a dump takes about {(spare.rss_size + _LEAST_SIZE) >> 20} MiB, more than "
+            "--max-rss says; it is written with one thread"
+        )
+    return ""

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Optional
 
 import pytest
 
-from pydumpfile.budget import Spare, affordable_threads, look_around
+from pydumpfile.budget import Spare, affordable_threads, look_around, shortage
 
 MIB = 1 << 20
 PLENTY = 1 << 40
@@ -21,6 +22,7 @@ PLENTY = 1 << 40
      (2, PLENTY, 8, None, 8), (64, PLENTY, 0, None, 1), (64, PLENTY, 1, None, 1),
      (64, 200 * MIB, 64, None, 15), (64, 40 * MIB, 64, None, 1), (64, 0, 64, None, 1),
      (64, PLENTY, 64, 128 * MIB, 9), (64, PLENTY, None, 40 * MIB, 1),
+     (2, PLENTY, 1 << 20, None, 1024),
      (2, PLENTY, None, 1 << 30, 2), (64, 64 * MIB, None, 1 << 30, 3)],
 )  # fmt: skip
 def test_affordable_threads(
@@ -28,6 +30,18 @@ def test_affordable_threads(
 ) -> None:
     spare = Spare(n_cpus, available, 16 * MIB)
     assert affordable_threads(spare, wanted, max_rss) == threads
+
+
+@pytest.mark.parametrize(
+    ("available", "max_rss", "says"),
+    [(PLENTY, None, ""), (8 * MIB, None, ""), (8 * MIB - 1, None, "^7 MiB of memory are available"),
+     (0, 40 * MIB, "crashkernel="), (PLENTY, 24 * MIB, ""),
+     (PLENTY, 24 * MIB - 1, "about 24 MiB, more than --max-rss"), (PLENTY, 0, "one thread")],
+)  # fmt: skip
+def test_shortage(available: int, max_rss: Optional[int], says: str) -> None:
+    found = shortage(Spare(2, available, 16 * MIB), max_rss)
+    assert bool(found) == bool(says)
+    assert re.search(says, found)
 
 
 def test_this_machine() -> None:

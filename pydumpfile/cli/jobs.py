@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Optional
 
-from pydumpfile.budget import affordable_threads, look_around
+from pydumpfile.budget import affordable_threads, look_around, shortage
 from pydumpfile.cli.console import Console
 from pydumpfile.cli.options import Options
 from pydumpfile.codecs import AUTO, NAMES, available, make_codec
@@ -103,7 +104,11 @@ def _dump_with_retries(
 ) -> Statistics:
     """A full disk is only the end at the last level of ``-d 1,31``; a pipe has no second try."""
     levels, target = options.levels, _target(options, options.operands[1:], options.flattened)
-    n_threads = affordable_threads(look_around(), options.n_threads, options.max_rss)
+    spare = look_around()
+    n_threads = affordable_threads(spare, options.n_threads, options.max_rss)
+    lacking = shortage(spare, options.max_rss)
+    if lacking:
+        console.warn(lacking)
     console.detail(f"threads: {n_threads}")
     compression = options.compression
     if compression == AUTO:
@@ -118,7 +123,10 @@ def _dump_with_retries(
         except OutputError as error:
             if error.errno not in _NO_SPACE or target.fd is not None or next_level is None:
                 raise
-            console.warn(f"{error}; trying again at level {next_level}")
+            console.warn(
+                f"{target.path}: {os.strerror(error.errno)} for a dump of level {level}; trying "
+                f"again at level {next_level}"
+            )
             target = target._replace(overwrite=True)
         finally:
             if progress:

@@ -17,7 +17,8 @@ from pydumpfile.errors import UnsupportedError, UsageError
 from pydumpfile.filter.level import MAX_LEVEL
 
 _MAX_LEVELS = 32
-_MAX_THREADS = 1024
+_MAX_THREADS = 1 << 20
+"""Of a machine with more CPUs than are of use nobody shall have no dump."""
 _SUFFIXES = "KMGTPE"
 
 

@@ -207,6 +207,14 @@ def test_pages_that_cannot_be_read_show_in_the_exit_code(
     assert "saved to" in out
 
 
+def test_little_memory_is_said_before_it_may_kill(
+    small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "--max-rss", "1M", "-d", 31, small.path, tmp_path / "dump")
+    assert status == 0
+    assert "more than --max-rss says" in err.splitlines()[0]
+
+
 def test_force(small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "dump"
     target.write_bytes(b"precious")
