@@ -13,9 +13,8 @@ from pydumpfile.errors import OutputError, UsageError
 
 _ADVICE = {
     errno.EEXIST: "give -f to overwrite it",
-    errno.ENOSPC: "what was written is kept and marked incomplete; leave out more pages with a "
-    "higher -d, compress with -z, or give another target",
-    errno.EDQUOT: "what was written is kept and marked incomplete",
+    errno.ENOSPC: "make room, give another target, or write less (-d 31, -z)",
+    errno.EDQUOT: "make room, give another target, or write less (-d 31, -z)",
     errno.EPIPE: "whoever was to read it has gone",
 }
 
@@ -67,6 +66,15 @@ class Output(ABC):
 
     def _failed(self, error: OSError, doing: str) -> OutputError:
         return output_error(self.path, error, doing)
+
+
+def wait_until_writable(fd: int) -> None:
+    """Whoever gave us the descriptor does not want to be kept waiting; we do not mind."""
+    import select  # noqa: PLC0415  hardly anybody's pipe is like that
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll()
 
 
 def output_error(path: str, error: OSError, doing: str) -> OutputError:

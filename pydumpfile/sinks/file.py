@@ -66,3 +66,8 @@ class OutputFile(Output):
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _failed(self, error: OSError, doing: str) -> OutputError:
+        failed = super()._failed(error, doing)
+        failed.message += "; what was written is kept and marked incomplete"
+        return failed

@@ -9,7 +9,7 @@ from typing import Union
 
 from pydumpfile.errors import UsageError
 from pydumpfile.formats.flattened import END_MARK, Record, copies_until_found, pack_header
-from pydumpfile.sinks.base import Bytes, Output, create, refuse_the_input
+from pydumpfile.sinks.base import Bytes, Output, create, refuse_the_input, wait_until_writable
 
 
 class FlattenedStream(Output):
@@ -95,7 +95,7 @@ class FlattenedStream(Output):
             try:
                 n = os.writev(self._fd, rest)
             except BlockingIOError:
-                self._wait()
+                wait_until_writable(self._fd)
                 continue
             except OSError as error:
                 raise self._failed(error, f"writing the dump after {self.size} bytes") from error
@@ -104,11 +104,3 @@ class FlattenedStream(Output):
                 n -= len(rest.pop(0))
             if rest:
                 rest[0] = rest[0][n:]
-
-    def _wait(self) -> None:
-        """Whoever gave us the descriptor does not want to be kept waiting; we do not mind."""
-        import select  # noqa: PLC0415  hardly anybody's pipe is like that
-
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        poll.poll()

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import Optional
 
-from pydumpfile.sinks.base import create, output_error
+from pydumpfile.sinks.base import create, output_error, wait_until_writable
 
 
 class TextOutput:
@@ -30,6 +30,8 @@ class TextOutput:
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                wait_until_writable(self._fd)
             except OSError as error:
                 raise output_error(self._path, error, "writing the log") from error
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pydumpfile.errors import OutputError
+from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.logfile import write_log_file
+from pydumpfile.sinks import Target, text
 from pydumpfile.sinks.file import OutputFile
 from tests.builders import BuiltCore
 from tests.builders.logcore import PLACE, build_log_core
@@ -172,7 +175,7 @@ class TestLevels:
 
         def full(output: OutputFile, off: int, data: bytes) -> None:
             if off > 1 << 20 and len(tried) == 1:
-                raise OutputError(output.path, errno.ENOSPC, "writing")
+                raise output._failed(OSError(errno.ENOSPC, "full"), "writing")
             write_at(output, off, data)
 
         monkeypatch.setattr(OutputFile, "write_at", full)
@@ -198,7 +201,9 @@ class TestLevels:
         assert written == [int(text) for text in levels.split(",")]
         dump = Dump(tmp_path / "dump")
         assert (dump.incomplete, dump.dump_level) == (status != 0, level)
-        assert ("trying again at level 31" in capsys.readouterr().err) == (status == 0)
+        err = capsys.readouterr().err
+        assert ("trying again at level 31" in err) == (status == 0)
+        assert ("kept and marked" in err) == (status != 0), "it is overwritten by the next one"
 
 
 class TestLog:
@@ -245,6 +250,27 @@ class TestLog:
             )  # fmt: skip
         assert done.returncode == 1
         assert b"No space left on device" in done.stderr
+        assert b"marked" not in done.stderr
+
+    def test_a_pipe_that_does_not_wait(self, core: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Full at first; whoever reads it is asked to, once, while the log is kept waiting."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        n_full = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                n_full += os.write(writing, bytes(4096))
+
+        def drain(fd: int) -> None:
+            assert fd == writing
+            os.read(reading, n_full)
+
+        monkeypatch.setattr(text, "wait_until_writable", drain)
+        with Vmcore.open(str(core)) as vmcore:
+            write_log_file(vmcore, Target("pipe", fd=writing))
+        os.close(writing)
+        assert os.read(reading, 4096) == self.TEXT
+        os.close(reading)
 
     def test_what_is_missing(self, link: Path, small: BuiltCore, tmp_path: Path) -> None:
         _, err = run(link, "--dump-dmesg", small.path, tmp_path / "dmesg", status=1)
