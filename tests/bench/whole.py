@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -49,15 +50,21 @@ CASES = (
     Case("-d 0 -z", "-d 0 -l", speedup=1.6),
     Case("-d 1 -c", "-d 1 -c", 0.25, 0.4),
 )
-_FIRST = CASES[:5]  # for the other core, and for a quick look
+_N_FIRST = 5  # also on the other core, and for a quick look
 
 
 def measure(contest: Contest) -> list[dict[str, Any]]:
-    """All cases on the gated core, some on the other."""
-    cases = _FIRST if contest.quick else CASES
-    found = list(_on_core(contest, GATED, cases))
+    """All cases on the gated core, some on the other; an interrupt keeps what is done."""
+    parts = [(GATED, CASES[:_N_FIRST])]
     if not contest.quick:
-        found += _on_core(contest, OTHER, _FIRST)
+        parts += [(OTHER, CASES[:_N_FIRST]), (GATED, CASES[_N_FIRST:])]
+    found: list[dict[str, Any]] = []
+    try:
+        for core, cases in parts:
+            for measured in _on_core(contest, core, cases):
+                found.append(measured)
+    except KeyboardInterrupt:
+        print(f"bench: stopped after {len(found)} cases", file=sys.stderr)
     return found
 
 
@@ -73,11 +80,12 @@ def _on_core(contest: Contest, core: Lab, cases: Sequence[Case]) -> Iterator[dic
         if with_2_s:
             threaded = f"{case.theirs} --num-threads 2"
             contestants[_THEIRS_2] = contest.theirs(path, threaded)
-        n_rounds = min(contest.n_rounds, _SLOW_ROUNDS) if alone_s > _SLOW_S else contest.n_rounds
+        slow = alone_s > _SLOW_S  # then what warms up is long done, too
+        n_rounds = min(contest.n_rounds, _SLOW_ROUNDS) if slow else contest.n_rounds
         yield {
             "core": str(core),
             "case": CASES.index(case),
-            "rounds": take_turns(contestants, n_rounds),
+            "rounds": take_turns(contestants, n_rounds, n_warm=0 if slow else 1),
         }
 
 
