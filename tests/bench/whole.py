@@ -106,7 +106,10 @@ def report(found: list[dict[str, Any]]) -> Report:
         rows.setdefault(measured["core"], []).extend(_rows(case, rounds))
         if measured["core"] == str(GATED):
             gates += _gates(case, rounds)
-    head = ("", "wall, s", "CPU, s", "peak RSS, MiB", "dump, MiB", "wall over makedumpfile's best")
+    head = (
+        "", "wall, s (fastest)", "CPU, s", "peak RSS, MiB", "dump, MiB",
+        "wall over makedumpfile's best", "CPU over makedumpfile's",
+    )  # fmt: skip
     return Report(gates, [f"{core}\n\n{table(head, lines)}" for core, lines in rows.items()])
 
 
@@ -128,14 +131,16 @@ def _gates(case: Case, rounds: Sequence[Round]) -> Iterator[Gate]:
 def _rows(case: Case, rounds: Sequence[Round]) -> Iterator[list[str]]:
     for who in rounds[0]:
         options = case.ours if who in {_OURS, _OURS_1} else case.theirs
+        wall = figure(rounds, who, "wall_s")
         share = ratio(rounds, [who], [_THEIRS, _THEIRS_2], "wall_s")
         yield [
             f"{who} `{options}`",
-            f"{figure(rounds, who, 'wall_s').median:.2f}",
+            f"{wall.median:.2f} ({wall.low:.2f})",
             f"{figure(rounds, who, 'cpu_s').median:.2f}",
             f"{figure(rounds, who, 'peak_mib').median:.0f}",
             f"{figure(rounds, who, 'dump_mib').median:.1f}",
             str(share),
+            str(ratio(rounds, [who], [_THEIRS], "cpu_s")),
         ]
 
 
