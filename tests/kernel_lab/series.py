@@ -23,8 +23,12 @@ BASES = ("6.1", "6.12")
 
 
 def series(base: str, *, first: int | None = None) -> list[Path]:
-    """The patches for a base ("6.1"), in order; the `first` ones, or all of them."""
-    patches = sorted((KPATCH / f"linux-{base}").glob("[0-9]*.patch"))
+    """The patches for a base ("6.1"), in order; the `first` ones, or all of them.
+
+    The cover letter, 0000, is none.
+    """
+    files = sorted((KPATCH / f"linux-{base}").glob("[0-9]*.patch"))
+    patches = [path for path in files if not path.name.startswith("0000-")]
     if not patches:
         raise LabError(f"{KPATCH / f'linux-{base}'} has no patches")
     return patches[:first]
