@@ -36,7 +36,7 @@ TEST_PATCHES = Path(__file__).parent / "patches"
 # The fifth GiB is whole: the crash kernel lies below 4 GiB, wherever KASLR puts the first one.
 _MEMORY_WITH_1G_MIB = 1536
 # By pages of 4 KiB, more than an eighth of a small crash kernel has page tables for.
-_MEMORY_BEYOND_BUDGET_MIB = 2304
+_MEMORY_BEYOND_BUDGET_MIB = 2816
 _SMALL_CRASHKERNEL_MIB = 64
 _RAM_BELOW_4G = "max-ram-below-4g=512M"
 
