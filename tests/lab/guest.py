@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import shutil
-import stat
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import require_program
 from .errors import LabError
-from .initramfs import Cpio, add_program, shared_libraries
+from .initramfs import Cpio, add_modules, add_program, busybox_base, compiled
 from .kernels import CRASH_MODULES, EXT4_MODULES, WANTED_MODULES, KernelPackage
 
 SOURCES = Path(__file__).parent
@@ -156,7 +154,7 @@ class Guest:
     def initrd(self, kernel: KernelPackage) -> bytes:
         """Initramfs of the kernel that will crash."""
         cpio = _base_initramfs(kernel, WANTED_MODULES, SOURCES / "init.sh")
-        cpio.add_file("workload", _compiled("workload", sorted((SOURCES / "workload").glob("*.c"))))
+        cpio.add_file("workload", compiled("workload", sorted((SOURCES / "workload").glob("*.c"))))
         add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
         settings = {
             "WORKLOAD": self.workload,
@@ -172,7 +170,7 @@ class Guest:
         # Not all of WANTED_MODULES: a balloon driver would give the little memory away.
         wanted = (*CRASH_MODULES, *(EXT4_MODULES if after_copy else ()))
         cpio = _base_initramfs(kernel, wanted, SOURCES / "crash-init.sh")
-        cpio.add_file("vmcopy", _compiled("vmcopy", [SOURCES / "vmcopy.c"]))
+        cpio.add_file("vmcopy", compiled("vmcopy", [SOURCES / "vmcopy.c"]))
         if after_copy:
             cpio.add_file("after-copy.sh", after_copy.script)
         return cpio.to_bytes()
@@ -185,37 +183,7 @@ class Guest:
 
 def _base_initramfs(kernel: KernelPackage, wanted: Sequence[str], init: Path) -> Cpio:
     """busybox, an init script and modules."""
-    busybox = Path(require_program("busybox", "busybox-static"))
-    if shared_libraries(busybox):
-        raise LabError(f"{busybox} is not static: apt-get install busybox-static")
-    listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True)
-    cpio = Cpio()
-    for directory in ("proc", "sys", "dev", "tmp", "mnt", "sbin"):
-        cpio.add_directory(directory)
-    cpio.add_device("dev/console", stat.S_IFCHR | 0o600, 5, 1)
-    cpio.add_file("bin/busybox", busybox)
-    for applet in listing.stdout.split():
-        if applet != "busybox":
-            cpio.add_symlink(f"bin/{applet}", "busybox")
+    cpio = busybox_base()
     cpio.add_file("init", init)
-    modules = kernel.module_files(wanted)
-    for module in modules:
-        cpio.add_file(f"modules/{module.name}", module, 0o644)
-    cpio.add_file("modules/order", "".join(f"{m.stem}\n" for m in modules).encode(), 0o644)
+    add_modules(cpio, kernel.module_files(wanted))
     return cpio
-
-
-def _compiled(name: str, sources: Sequence[Path]) -> bytes:
-    """A static program made of C `sources`."""
-    gcc = require_program("gcc")
-    with tempfile.TemporaryDirectory() as scratch:
-        program = Path(scratch) / name
-        run = subprocess.run(
-            [gcc, "-static", "-O2", "-pthread", "-o", str(program), *map(str, sources)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if run.returncode:
-            raise LabError(f"{name} does not compile (libc6-dev installed?):\n{run.stderr}")
-        return program.read_bytes()

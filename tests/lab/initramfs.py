@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 import stat
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from .cache import require_program
 from .errors import LabError
 
 _HEADER_FIELDS = 13
@@ -86,3 +89,43 @@ def shared_libraries(path: Path) -> dict[str, Path]:
         raise LabError(f"{path}: shared libraries are missing:\n{ldd.stdout}")
     found = re.findall(r"(?:=> )?(/\S+) \(0x", ldd.stdout)
     return {name: Path(name).resolve() for name in found}
+
+
+def busybox_base() -> Cpio:
+    """An archive with busybox and the directories every init mounts something on."""
+    busybox = Path(require_program("busybox", "busybox-static"))
+    if shared_libraries(busybox):
+        raise LabError(f"{busybox} is not static: apt-get install busybox-static")
+    listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True)
+    cpio = Cpio()
+    for directory in ("proc", "sys", "dev", "tmp", "mnt", "sbin"):
+        cpio.add_directory(directory)
+    cpio.add_device("dev/console", stat.S_IFCHR | 0o600, 5, 1)
+    cpio.add_file("bin/busybox", busybox)
+    for applet in listing.stdout.split():
+        if applet != "busybox":
+            cpio.add_symlink(f"bin/{applet}", "busybox")
+    return cpio
+
+
+def add_modules(cpio: Cpio, modules: Sequence[Path]) -> None:
+    """Add kernel modules, and the order that an init script loads them in."""
+    for module in modules:
+        cpio.add_file(f"modules/{module.name}", module, 0o644)
+    cpio.add_file("modules/order", "".join(f"{m.stem}\n" for m in modules).encode(), 0o644)
+
+
+def compiled(name: str, sources: Sequence[Path]) -> bytes:
+    """A static program made of C `sources`."""
+    gcc = require_program("gcc")
+    with tempfile.TemporaryDirectory() as scratch:
+        program = Path(scratch) / name
+        run = subprocess.run(
+            [gcc, "-static", "-O2", "-pthread", "-o", str(program), *map(str, sources)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            raise LabError(f"{name} does not compile (libc6-dev installed?):\n{run.stderr}")
+        return program.read_bytes()

@@ -7,18 +7,15 @@ is `busybox_initrd`: busybox, a few lines of shell, and archives appended to it.
 
 from __future__ import annotations
 
-import stat
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..cache import require_program
-from ..errors import LabError
-from ..initramfs import Cpio, add_program, shared_libraries
+from ..initramfs import add_modules, add_program, busybox_base, compiled
 from ..kernels import CRASH_MODULES, EXT4_MODULES, KernelPackage
-from .machine import GUEST, ServiceMachine, base_arguments, compiled, run_machine
+from .machine import GUEST, ServiceMachine, base_arguments, run_machine
 
 _TIMEOUT_SECONDS = 1500.0
 CRASH_COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 reset_devices irqpoll"
@@ -100,27 +97,7 @@ def busybox_initrd(
     cpio.add_file("init", GUEST / "crash.sh")
     cpio.add_file("services.sh", GUEST / "services.sh", 0o644)
     cpio.add_file("steps.sh", steps.encode(), 0o644)
-    cpio.add_file("bin/footprint", compiled(GUEST / "footprint.c"))
+    cpio.add_file("bin/footprint", compiled("footprint", [GUEST / "footprint.c"]))
     modules = package.module_files([*CRASH_MODULES, *EXT4_MODULES]) if package else []
-    for module in modules:
-        cpio.add_file(f"modules/{module.name}", module, 0o644)
-    order = "".join(f"{module.stem}\n" for module in modules)
-    cpio.add_file("modules/order", order.encode(), 0o644)
+    add_modules(cpio, modules)
     return b"".join([cpio.to_bytes(), *archives])
-
-
-def busybox_base() -> Cpio:
-    """An archive with busybox and the directories every init mounts something on."""
-    busybox = Path(require_program("busybox", "busybox-static"))
-    if shared_libraries(busybox):
-        raise LabError(f"{busybox} is not static: apt-get install busybox-static")
-    listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True)
-    cpio = Cpio()
-    for directory in ("proc", "sys", "dev", "tmp", "mnt", "sbin"):
-        cpio.add_directory(directory)
-    cpio.add_device("dev/console", stat.S_IFCHR | 0o600, 5, 1)
-    cpio.add_file("bin/busybox", busybox)
-    for applet in listing.stdout.split():
-        if applet != "busybox":
-            cpio.add_symlink(f"bin/{applet}", "busybox")
-    return cpio

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache import locked
+from ..initramfs import compiled
 from .machine import (
     GUEST,
     Cost,
     ServiceMachine,
     base_arguments,
-    compiled,
     disk_arguments,
     make_disk,
     read_disk,
@@ -177,7 +177,7 @@ def make_opt_disk(guest: Debian, tree: Path, directory: Path) -> None:
     dumper = f"{VENV}/bin/makedumpfile" if guest.dumper == "pydumpfile" else "/usr/bin/makedumpfile"
     if guest.record:
         program = lab / "bin" / "footprint"
-        program.write_bytes(compiled(GUEST / "footprint.c"))
+        program.write_bytes(compiled("footprint", [GUEST / "footprint.c"]))
         kill = f"-k {guest.kill} " if guest.kill else ""
         _write_script(lab / "bin" / "makedumpfile",
                       f'exec /opt/lab/bin/footprint {kill}{dumper} "$@"')  # fmt: skip

@@ -13,10 +13,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..initramfs import compiled
 from ..kernels import fetch
 from .bare import Crash, run_crash
 from .debian import VENV, install_in_venv
-from .machine import GUEST, Cost, compiled, disk_arguments, make_disk, read_disk
+from .machine import GUEST, Cost, disk_arguments, make_disk, read_disk
 from .tree import kernel, make_tree, run_inside
 
 CORE_COLLECTOR = "makedumpfile -l --message-level 7 -d 31"
@@ -98,7 +99,7 @@ def make_initrd(guest: Dracut, log: Path) -> bytes:
         scratch = Path(name)
         module = scratch / "99lab-kdump"
         shutil.copytree(GUEST / "99lab-kdump", module)
-        (module / "footprint").write_bytes(compiled(GUEST / "footprint.c"))
+        (module / "footprint").write_bytes(compiled("footprint", [GUEST / "footprint.c"]))
         (module / "footprint").chmod(0o755)
         (module / "core_collector").write_text(f"footprint {guest.core_collector}\n", "utf-8")
         modules, steps = _MODULES, []

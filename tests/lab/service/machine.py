@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -126,14 +125,6 @@ def read_disk(disk: Path, directory: Path) -> None:
         [require_program("e2fsck", "e2fsprogs"), "-fp", str(disk)], capture_output=True, check=False
     )
     _run([require_program("debugfs", "e2fsprogs"), "-R", f"rdump / {directory}", str(disk)])
-
-
-def compiled(source: Path) -> bytes:
-    """A static program made of one C file."""
-    with tempfile.TemporaryDirectory() as scratch:
-        program = Path(scratch) / source.stem
-        _run([require_program("gcc"), "-static", "-O2", "-o", str(program), str(source)])
-        return program.read_bytes()
 
 
 def _run(command: Sequence[str], **options: Any) -> None:
