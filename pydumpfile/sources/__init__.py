@@ -9,6 +9,7 @@ from pydumpfile.errors import FormatError, InputError, UnsupportedError
 from pydumpfile.formats.elf import ELFMAG
 from pydumpfile.sources.base import Source
 from pydumpfile.sources.elf import ElfSource
+from pydumpfile.sources.image import FileImage
 
 __all__ = ["Source", "open_source"]
 
@@ -36,7 +37,7 @@ def open_source(path: str, use_mmap: bool = True) -> Source:
     try:
         magic = _magic(fd, path)
         if magic.startswith(ELFMAG):
-            return ElfSource(fd, path, use_mmap)
+            return ElfSource(FileImage(fd, path), use_mmap)
         for start, what in _OTHERS:
             if magic.startswith(start):
                 raise UnsupportedError(f"{path}: {what}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import heapq
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
@@ -25,10 +24,10 @@ from pydumpfile.errors import (
 from pydumpfile.formats import elf
 from pydumpfile.pfn import Range, Ranges
 from pydumpfile.sources.base import MAX_PADDR, Source, UnreadableError
-from pydumpfile.sources.filebytes import open_bytes
+from pydumpfile.sources.image import Image
+from pydumpfile.sources.notes import MAX_NOTES_SIZE, survey_notes
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000
-_MAX_NOTES_SIZE = 64 << 20
 _NOTES_PIECE_SIZE = 1 << 20
 _MAX_SEGMENTS = 1 << 20
 _MOST_WITHOUT_BYTES = 1 << 46
@@ -45,12 +44,12 @@ class Run(NamedTuple):
 
 
 class ElfSource(Source):
-    """A 64-bit little-endian ELF core; takes over the open file descriptor ``fd``."""
+    """A 64-bit little-endian ELF core; takes over the open ``image``."""
 
-    def __init__(self, fd: int, path: str, use_mmap: bool = True) -> None:
-        self.path = path
-        self._fd = fd
-        self._file_size = os.fstat(fd).st_size
+    def __init__(self, image: Image, use_mmap: bool = True) -> None:
+        self.path = path = image.path
+        self._image = image
+        self._file_size = image.size
         header = self._read_header()
         self.machine = elf.MACHINES.get(header.e_machine, f"machine {header.e_machine}")
         segments = self._read_segments(header)
@@ -70,7 +69,7 @@ class ElfSource(Source):
              for s in loads if s.p_vaddr >= _START_KERNEL_MAP), None)  # fmt: skip
         self._parse_notes()
         self._use_mmap = use_mmap
-        self._file = open_bytes(fd, use_mmap)
+        self._file = image.windows(use_mmap)
 
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         run = self._run_at(paddr)
@@ -87,7 +86,7 @@ class ElfSource(Source):
 
     def another(self) -> ElfSource:
         twin = copy.copy(self)
-        twin._file = open_bytes(self._fd, self._use_mmap)
+        twin._file = self._image.windows(self._use_mmap)
         return twin
 
     def iter_notes(self) -> Iterator[bytes]:
@@ -97,7 +96,7 @@ class ElfSource(Source):
                 yield self._pread(note.p_offset + done, piece, "notes")
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._image.close()
 
     def _run_at(self, paddr: int) -> Optional[Run]:
         at = bisect_right(self._run_starts, paddr) - 1
@@ -194,32 +193,16 @@ class ElfSource(Source):
     def _parse_notes(self) -> None:
         """Find VMCOREINFO and count CPUs."""
         self.notes_size = sum(note.p_filesz for note in self._notes)
-        if self.notes_size > _MAX_NOTES_SIZE:
+        if self.notes_size > MAX_NOTES_SIZE:
             raise FormatError(
-                self.path, self._notes[0].p_offset, f"at most {_MAX_NOTES_SIZE} bytes of notes",
+                self.path, self._notes[0].p_offset, f"at most {MAX_NOTES_SIZE} bytes of notes",
                 f"{self.notes_size} bytes", "the program headers are damaged",
             )  # fmt: skip
-        self.vmcoreinfo = None
-        self.vmcoreinfo_off = 0
-        self.nr_cpus = 0
-        self.only_system_ram = True
-        before = 0
-        for segment in self._notes:
-            blob = self._pread(segment.p_offset, segment.p_filesz, "notes")
-            for note in elf.iter_notes(blob):
-                if note is None:
-                    raise FormatError(self.path, segment.p_offset, "whole notes",
-                                      "a note that runs past its PT_NOTE")  # fmt: skip
-                if note.name == b"CORE" and note.type == elf.NT_PRSTATUS:
-                    self.nr_cpus += 1
-                elif note.name == b"VMCOREINFO" and self.vmcoreinfo is None:
-                    self.vmcoreinfo = blob[note.desc_off : note.desc_off + note.desc_size]
-                    self.vmcoreinfo_off = before + note.desc_off
-                elif note.name == b"QEMU":  # which dumps all of a guest's memory, of any kind
-                    self.only_system_ram = False
-                elif note.name in (b"Xen", b"VMCOREINFO_XEN"):
-                    raise UnsupportedError(f"{self.path}: a core of a Xen machine")
-            before += segment.p_filesz
+        blobs = ((s.p_offset, self._pread(s.p_offset, s.p_filesz, "notes")) for s in self._notes)
+        notes = survey_notes(blobs, self.path)
+        self.vmcoreinfo, self.vmcoreinfo_off = notes.vmcoreinfo, notes.vmcoreinfo_off
+        self.nr_cpus = notes.nr_cpus
+        self.only_system_ram = not notes.by_qemu  # which dumps all of a guest's memory, of any kind
 
     def _pread(self, off: int, size: int, what: str) -> bytes:
         if off + size > max(self._file_size, elf.EHDR.size):
@@ -228,12 +211,7 @@ class ElfSource(Source):
                 f"the end of the file at {self._file_size:#x}", "the core was not copied whole",
             )  # fmt: skip
         try:
-            data = os.pread(self._fd, size, off)
-            while 0 < len(data) < size:
-                more = os.pread(self._fd, size - len(data), off + len(data))
-                if not more:
-                    break
-                data += more
+            data = self._image.read(off, size)
         except OSError as error:
             raise InputError(self.path, error.errno, f"reading {what} at {off:#x}") from error
         if len(data) < size:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The file that a format is looked for in: one on the disk, or what a flattened one stands for."""
+
+from __future__ import annotations
+
+import abc
+import os
+
+from pydumpfile.sources.filebytes import FileBytes, open_bytes
+
+
+class Image(abc.ABC):
+    """Bytes by offset. Errors are plain :class:`OSError`; several threads may read at once."""
+
+    path: str
+    size: int
+    """Bytes of it; 0 where the file does not say, as some of /proc do not."""
+
+    @abc.abstractmethod
+    def read(self, off: int, size: int) -> bytes:
+        """A copy of ``size`` bytes at ``off``; fewer only where the file ends."""
+
+    @abc.abstractmethod
+    def windows(self, use_mmap: bool) -> FileBytes:
+        """A reader of large pieces, for one thread."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class FileImage(Image):
+    """A file as it is; takes over the open descriptor ``fd``."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.path = path
+        self.size = os.fstat(fd).st_size
+        self._fd = fd
+
+    def read(self, off: int, size: int) -> bytes:
+        data = os.pread(self._fd, size, off)
+        while 0 < len(data) < size:
+            more = os.pread(self._fd, size - len(data), off + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def windows(self, use_mmap: bool) -> FileBytes:
+        return open_bytes(self._fd, use_mmap)
+
+    def close(self) -> None:
+        os.close(self._fd)
