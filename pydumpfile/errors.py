@@ -11,6 +11,7 @@ Exit code 2 is left free: makedumpfile's callers know it as "release mismatch".
 from __future__ import annotations
 
 import os
+from errno import EFBIG
 from typing import Optional, TypeVar
 
 _Self = TypeVar("_Self", bound="PydumpfileError")
@@ -130,6 +131,24 @@ class OutputError(PydumpfileError):
         )
         self.path = path
         self.errno = errno
+
+    @property
+    def reason(self) -> str:
+        """Why, without where."""
+        return os.strerror(self.errno)
+
+
+class SizeLimitError(OutputError):
+    """The dump would be larger than it may be (``-L``); as if there were no more space."""
+
+    def __init__(self, path: str, size_limit: int) -> None:
+        super().__init__(path, EFBIG, "writing the dump")
+        self.size_limit = size_limit
+        self.message = f"{path}: the dump does not fit into the {size_limit} bytes of -L"
+
+    @property
+    def reason(self) -> str:
+        return f"Size limit({self.size_limit}) reached."
 
 
 class NativeError(PydumpfileError):

@@ -18,6 +18,7 @@ from pydumpfile.errors import (
     OutputError,
     PageTableError,
     PydumpfileError,
+    SizeLimitError,
     TruncatedError,
     UnsupportedError,
     UsageError,
@@ -33,6 +34,7 @@ EXAMPLES = [
     (NotInDumpError(0x1000), 8),
     (PageTableError(0xFFFF888000000000, 2, 0x42), 9),
     (OutputError("dump", errno.ENOSPC, "writing"), 10),
+    (SizeLimitError("dump", 1000), 10),
     (NativeError("pydump_classify", -1), 11),
     (InputError("core", errno.EACCES, "opening"), 12),
 ]
@@ -85,6 +87,12 @@ def test_fields_and_messages() -> None:
     output = OutputError("dump", errno.ENOSPC, "writing", "use -z")
     assert (output.path, output.errno) == ("dump", errno.ENOSPC)
     assert "No space left on device" in str(output) and str(output).endswith("; use -z")
+    assert output.reason == "No space left on device"
+    limit = SizeLimitError("dump", 1000)
+    assert isinstance(limit, OutputError)
+    assert (limit.path, limit.errno) == ("dump", errno.EFBIG)
+    assert limit.reason == "Size limit(1000) reached."
+    assert "1000 bytes of -L" in str(limit)
     unknown = InputError("core", None, "reading")
     assert unknown.errno is None and "failed" in str(unknown)
     unsupported = UnsupportedError("a diskdump", "convert it")

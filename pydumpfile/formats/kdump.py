@@ -66,7 +66,7 @@ class Header(NamedTuple):
 
 
 class SubHeader(NamedTuple):
-    """``struct kdump_sub_header``, version 6, of a dump that is neither split nor erased."""
+    """``struct kdump_sub_header``, version 6, of a dump from which nothing was erased."""
 
     phys_base: int
     dump_level: int
@@ -75,13 +75,18 @@ class SubHeader(NamedTuple):
     offset_note: int
     size_note: int
     max_mapnr_64: int
+    split: int = 0
+    """1 if the file is a part of a dump: it has the pages [start_pfn_64, end_pfn_64) alone."""
+    start_pfn_64: int = 0
+    end_pfn_64: int = 0
 
     def pack(self) -> bytes:
         """The 104 bytes at offset block_size."""
         return _SUB_HEADER.pack(
-            self.phys_base & (1 << 64) - 1, self.dump_level, 0, 0, 0,
+            self.phys_base & (1 << 64) - 1, self.dump_level, self.split,
+            min(self.start_pfn_64, _U32_MAX), min(self.end_pfn_64, _U32_MAX),
             self.offset_vmcoreinfo, self.size_vmcoreinfo, self.offset_note, self.size_note,
-            0, 0, 0, 0, self.max_mapnr_64,
+            0, 0, self.start_pfn_64, self.end_pfn_64, self.max_mapnr_64,
         )  # fmt: skip
 
 

@@ -25,6 +25,14 @@ class Target(NamedTuple):
     """As a stream that was never sought in, for :mod:`pydumpfile.rearrange` to make a file of."""
     fd: Optional[int] = None
     """An open descriptor, such as 1, instead of a file to be created; it stays open."""
+    size_limit: Optional[int] = None
+    """Bytes that may be written at most, to each part if there are several."""
+    dry_run: bool = False
+    """Write nothing, only say how much it would be."""
+    parts: tuple[str, ...] = ()
+    """Several files instead, each of which gets a part of the dump; ``path`` is the first."""
+    splitblock_size: int = 1 << 30
+    """Bytes of memory of which multiples the parts end at."""
 
 
 def open_output(target: Target, source: Union[str, int]) -> Output:
@@ -34,9 +42,21 @@ def open_output(target: Target, source: Union[str, int]) -> Output:
     :raises OutputError: it cannot be created or written, or exists.
     :raises UsageError: it is nothing to write this to, or the very input.
     """
+    output = _open(target, source)
+    output.size_limit = target.size_limit
+    return output
+
+
+def _open(target: Target, source: Union[str, int]) -> Output:
+    if target.fd is not None and not target.flattened:
+        raise UsageError(f"{target.path}: only a flattened dump (-F) can go there")
+    if target.dry_run:
+        from pydumpfile.sinks.nothing import NoOutput  # noqa: PLC0415
+
+        if target.flattened:
+            return FlattenedStream.nowhere(target.path, source)
+        return NoOutput(target.path)
     if target.fd is not None:
-        if not target.flattened:
-            raise UsageError(f"{target.path}: only a flattened dump (-F) can go there")
         return FlattenedStream(target.fd, target.path, source)
     if target.flattened:
         return FlattenedStream.create(target.path, target.overwrite, source)

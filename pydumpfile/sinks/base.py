@@ -7,9 +7,9 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
-from typing import Union
+from typing import Optional, Union
 
-from pydumpfile.errors import OutputError, UsageError
+from pydumpfile.errors import OutputError, SizeLimitError, UsageError
 
 _ADVICE = {
     errno.EEXIST: "give -f to overwrite it",
@@ -32,6 +32,8 @@ class Output(ABC):
         """What it is called."""
         self.size = 0
         """Bytes of what there is in the end: a file's size, a stream's length."""
+        self.size_limit: Optional[int] = None
+        """How many there may be; then it is as if there were no more space."""
 
     @abstractmethod
     def write_at(self, off: int, data: Bytes) -> None:
@@ -63,6 +65,16 @@ class Output(ABC):
     def read_at(self, off: int, size: int) -> bytes:
         """``size`` bytes at ``off``, of what was written before; only if it ``reads_back``."""
         raise NotImplementedError(f"{self.path} cannot be read back: {size} bytes at {off:#x}")
+
+    def _fitting(self, off: int, data: Bytes) -> memoryview:
+        """As much of ``data``, which is to come at ``off``, as the limit allows."""
+        view = memoryview(data)
+        return view if self.size_limit is None else view[: max(0, self.size_limit - off)]
+
+    def _check_limit(self, size: int) -> None:
+        """Raise SizeLimitError if ``size`` bytes are more than there may be."""
+        if self.size_limit is not None and size > self.size_limit:
+            raise SizeLimitError(self.path, self.size_limit)
 
     def _failed(self, error: OSError, doing: str) -> OutputError:
         return output_error(self.path, error, doing)

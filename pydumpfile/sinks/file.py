@@ -24,7 +24,8 @@ class OutputFile(Output):
         self._fd = create(path, overwrite, source)
 
     def write_at(self, off: int, data: Bytes) -> None:
-        rest = memoryview(data)
+        end_off = off + len(data)
+        rest = self._fitting(off, data)
         while rest:
             try:
                 n = os.pwrite(self._fd, rest, off)
@@ -33,10 +34,12 @@ class OutputFile(Output):
             rest = rest[n:]
             off += n
             self.size = max(self.size, off)
+        self._check_limit(end_off)
 
     def extend(self, size: int) -> None:
         if size <= self.size:
             return
+        self._check_limit(size)
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:

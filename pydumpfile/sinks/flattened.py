@@ -51,6 +51,13 @@ class FlattenedStream(Output):
         stream._is_ours = True
         return stream
 
+    @classmethod
+    def nowhere(cls, path: str, source: Union[str, int]) -> FlattenedStream:
+        """A stream that is only counted, of a dry run."""
+        stream = cls(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), path, source)
+        stream._is_ours = True
+        return stream
+
     def write_at(self, off: int, data: Bytes) -> None:
         if not data:
             return  # readers refuse empty records
@@ -90,7 +97,10 @@ class FlattenedStream(Output):
 
     def _write(self, *pieces: Bytes) -> None:
         """All of ``pieces``, in as few calls as it takes."""
-        rest = [memoryview(piece) for piece in pieces]
+        rest, end_off = [], self.size
+        for piece in pieces:
+            rest.append(self._fitting(end_off, piece))
+            end_off += len(piece)
         while rest:
             try:
                 n = os.writev(self._fd, rest)
@@ -104,3 +114,4 @@ class FlattenedStream(Output):
                 n -= len(rest.pop(0))
             if rest:
                 rest[0] = rest[0][n:]
+        self._check_limit(end_off)
