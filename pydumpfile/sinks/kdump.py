@@ -22,6 +22,7 @@ from pydumpfile.formats.kdump import (
     SubHeader,
 )
 from pydumpfile.sinks.base import Bytes, Output
+from pydumpfile.sinks.gathered import Gathered
 
 _DATA_BUFFER_SIZE = 1 << 20
 _DESCRIPTOR_BUFFER_SIZE = 64 << 10
@@ -43,42 +44,6 @@ class Subject(NamedTuple):
     vmcoreinfo_size: int
 
 
-class _Stream:
-    """Consecutive bytes of the file, gathered into pieces of ``size`` before they are written."""
-
-    def __init__(self, output: Output, off: int, size: int) -> None:
-        self._output = output
-        self._off = off
-        self._buffer = memoryview(bytearray(size))
-        self._used = 0
-
-    @property
-    def end_off(self) -> int:
-        """File offset of the next byte."""
-        return self._off + self._used
-
-    def has_room(self, n_bytes: int) -> bool:
-        """Whether ``n_bytes`` more can be gathered without writing."""
-        return self._used + n_bytes <= len(self._buffer)
-
-    def write(self, data: Bytes) -> None:
-        """Append ``data``."""
-        if not self.has_room(len(data)):
-            self.flush()
-        if len(data) > len(self._buffer):
-            self._output.write_at(self._off, data)
-            self._off += len(data)
-        else:
-            self._buffer[self._used : self._used + len(data)] = data
-            self._used += len(data)
-
-    def flush(self) -> None:
-        """Write what was gathered."""
-        self._output.write_at(self._off, self._buffer[: self._used])
-        self._off += self._used
-        self._used = 0
-
-
 class KdumpSink:
     """One dump on its way to ``output``, which it takes over.
 
@@ -91,8 +56,8 @@ class KdumpSink:
         self._subject = subject
         self._codec_flag = codec_flag
         self._layout = Layout.plan(subject.page_size, subject.notes_size, subject.max_mapnr)
-        self._descriptors = _Stream(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
-        self._data = _Stream(output, 0, _DATA_BUFFER_SIZE)
+        self._descriptors = Gathered(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
+        self._data = Gathered(output, 0, _DATA_BUFFER_SIZE)
         self.zero_off = 0
         """Where the shared zero page is; 0 if there is none."""
 
@@ -130,7 +95,7 @@ class KdumpSink:
         """
         data_off = self._layout.data_off(n_pages)
         self._output.extend(data_off)  # a dump cut short here has empty descriptors
-        self._data = _Stream(self._output, data_off, _DATA_BUFFER_SIZE)
+        self._data = Gathered(self._output, data_off, _DATA_BUFFER_SIZE)
         if share_zero:
             self.zero_off = data_off
             self._data.write(bytes(self._subject.page_size))
