@@ -52,6 +52,17 @@ class Bitmap:
             self.bits[first >> 3 : end >> 3] = bytes((end - first) >> 3)
         return cleared
 
+    def clear_all_of(self, other: Bitmap) -> int:
+        """Clear the bits that are set in ``other`` where it overlaps; how many both had."""
+        first_pfn = max(self.first_pfn, other.first_pfn)
+        end_pfn = max(first_pfn, min(self.end_pfn, other.end_pfn))
+        here = slice((first_pfn - self.first_pfn) >> 3, (end_pfn - self.first_pfn) >> 3)
+        there = slice((first_pfn - other.first_pfn) >> 3, (end_pfn - other.first_pfn) >> 3)
+        mine = int.from_bytes(self.bits[here], "little")
+        both = mine & int.from_bytes(other.bits[there], "little")
+        self.bits[here] = (mine ^ both).to_bytes((end_pfn - first_pfn) >> 3, "little")
+        return bin(both).count("1")
+
     def count(self) -> int:
         """How many bits are set."""
         return sum(self.bits.translate(_BITS_IN))

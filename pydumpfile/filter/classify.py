@@ -23,6 +23,7 @@ from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Range, align_down, align_up
 
 if TYPE_CHECKING:
+    from pydumpfile.filter.vmemmap import UnusedMemMap
     from pydumpfile.stopwatch import Stopwatch
 
 WINDOW_PFNS = 2 << 20
@@ -57,11 +58,13 @@ def make_classifier(plan: Plan) -> Classifier:
 class PageFilter:
     """Which pages of one dead kernel one level keeps.
 
+    :param without_unused_mem_map: leave out as well what of mem_map only describes pages that are
+        left out; costs judging them all twice.
     :raises MissingFactError: the level needs to know more than the kernel says.
     :raises FaultError: the kernel's tables cannot be read.
     """
 
-    def __init__(self, vmcore: Vmcore, level: Level) -> None:
+    def __init__(self, vmcore: Vmcore, level: Level, without_unused_mem_map: bool = False) -> None:
         self.vmcore = vmcore
         self.level = level
         self.tally = Tally()
@@ -78,6 +81,7 @@ class PageFilter:
         self.candidates = vmcore.source.data.pages(vmcore.page_shift)
         """Pfns of which the file has a byte; an earlier filter left out the others."""
         self._free_lists: Optional[FreeLists] = None
+        self._without_unused_mem_map = without_unused_mem_map
         try:
             self._prepare(vmcore, vmcore.need_facts())
         except (MissingFactError, FormatError, FaultError) as error:
@@ -107,7 +111,7 @@ class PageFilter:
 
     def another(self) -> PageFilter:
         """A filter like this one that has judged nothing yet."""
-        return PageFilter(self.vmcore, self.level)
+        return PageFilter(self.vmcore, self.level, self._without_unused_mem_map)
 
     def window_bounds(self) -> Iterator[Range]:
         """The windows, ascending: none crosses a multiple of ``WINDOW_PFNS``."""
@@ -127,6 +131,25 @@ class PageFilter:
 
     def windows(self) -> Iterator[Bitmap]:
         """The 2nd bitmap, window by window; counts in :attr:`tally` as it goes, so go once."""
+        if not self._without_unused_mem_map or self.handicap:
+            yield from self._judged()
+            return
+        unused = self._find_unused_mem_map()
+        for window in self._judged():
+            self.tally.left_out[Kind.UNUSED_MEM_MAP] += unused.clear(window)
+            yield window
+
+    def _find_unused_mem_map(self) -> UnusedMemMap:
+        """Judge all pages once, only to see which of mem_map nobody needs then."""
+        from pydumpfile.filter.vmemmap import UnusedMemMap  # noqa: PLC0415
+
+        unused = UnusedMemMap(self.vmcore, self.exists)
+        for window in PageFilter(self.vmcore, self.level)._judged():
+            unused.see(window)
+        return unused
+
+    def _judged(self) -> Iterator[Bitmap]:
+        """The windows by the pages' own struct pages and the free lists."""
         for first_pfn, end_pfn in self.window_bounds():
             window = Bitmap(first_pfn, end_pfn)
             window.set_ranges(self.candidates.within(first_pfn, end_pfn))

@@ -32,7 +32,10 @@ MAX_LEVEL = 31
 
 
 class Kind(IntEnum):
-    """What a page left out was: the index of its counter, here and in csrc/pagescan.h."""
+    """What a page left out was: the index of its counter, here and in csrc/pagescan.h.
+
+    The loops there know all but the last, which is no matter of one struct page.
+    """
 
     FREE = 0
     CACHE = 1
@@ -40,6 +43,7 @@ class Kind(IntEnum):
     USER = 3
     HWPOISON = 4
     OFFLINE = 5
+    UNUSED_MEM_MAP = 6
 
     @property
     def label(self) -> str:
@@ -54,4 +58,5 @@ _LABELS = {
     Kind.USER: "user data",
     Kind.HWPOISON: "hardware poison",
     Kind.OFFLINE: "offline",
+    Kind.UNUSED_MEM_MAP: "unused struct pages",
 }

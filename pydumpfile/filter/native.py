@@ -53,8 +53,9 @@ class NativeClassifier:
         c_window.end_pfn = window.end_pfn
         c_window.resume_pfn = tally.resume_pfn
         c_window.bad_orders = tally.bad_orders
-        c_window.left_out = tally.left_out
-        c_window.spill_pfn = tally.spill_pfn
+        n = lib.PYDUMP_KINDS
+        c_window.left_out = tally.left_out[:n]
+        c_window.spill_pfn = tally.spill_pfn[:n]
         status = lib.pydump_classify(
             self._plan, self._block, first_pfn, end_pfn, c_window, self._variant
         )
@@ -62,12 +63,12 @@ class NativeClassifier:
             raise NativeError("pydump_classify", status)
         tally.resume_pfn = c_window.resume_pfn
         tally.bad_orders = c_window.bad_orders
-        tally.left_out[:] = c_window.left_out
-        tally.spill_pfn[:] = c_window.spill_pfn
+        tally.left_out[:n] = c_window.left_out
+        tally.spill_pfn[:n] = c_window.spill_pfn
 
 
 def _c_test(test: PageTest) -> dict[str, Any]:
     return {"off": test.off, "mask": test.mask, "value": test.value, "after": test.after}
 
 
-assert len(Kind) == lib.PYDUMP_KINDS
+assert lib.PYDUMP_KINDS == Kind.UNUSED_MEM_MAP

@@ -6,7 +6,7 @@ from __future__ import annotations
 from struct import Struct
 
 from pydumpfile.errors import FaultError
-from pydumpfile.memory.x86_64 import PageTables
+from pydumpfile.memory.x86_64 import Mapping, PageTables
 from pydumpfile.sources.base import Source
 
 _U64 = Struct("<Q")
@@ -45,6 +45,10 @@ class AddressSpace:
         """The unsigned long at ``vaddr``."""
         (value,) = _U64.unpack(self.read(vaddr, 8))
         return int(value)
+
+    def mapping(self, vaddr: int) -> Mapping:
+        """The page, of whatever size, that maps ``vaddr``; raises FaultError if none does."""
+        return self._page_tables.lookup(vaddr)
 
     def salvage(self, vaddr: int, size: int, unit: int) -> tuple[bytearray, list[int]]:
         """What can be read of ``[vaddr, vaddr + size)`` in ``unit``-sized records.

@@ -37,7 +37,7 @@ def test_levels() -> None:
         with pytest.raises(UsageError, match=str(number)):
             Level.of(number)
     assert MAX_LEVEL == 31
-    assert len({kind.label for kind in Kind}) == len(Kind) == 6
+    assert len({kind.label for kind in Kind}) == len(Kind) == 7
 
 
 def test_level_bits_of_the_plan() -> None:
