@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command: from arguments to one job, and from how it ended to an exit status.
 
-Under the name ``makedumpfile`` it keeps the contract that services rely on: its options, its last
-lines, and its exit codes, of which there are two.
+Under the name ``makedumpfile`` it keeps the contract that services rely on, see :mod:`.drop_in`.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn, Optional
 
-from pydumpfile.cli import jobs
+from pydumpfile.cli import drop_in, jobs
 from pydumpfile.cli.console import Console, ready_streams, write_line
-from pydumpfile.cli.options import Options, parse
+from pydumpfile.cli.options import Options, check, glimpse, read
 from pydumpfile.errors import PydumpfileError
 
 PROGRAM = "pydumpfile"
-DROP_IN = "makedumpfile"
 _IF_BEGUN = "a dump that was begun and not finished is marked incomplete"
 
 
@@ -45,38 +43,38 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     :param program: the name it was called by; ``makedumpfile`` is special.
     """
     signal.signal(signal.SIGTERM, _stop)
-    if program != DROP_IN and arguments[:1] == ["initramfs"]:
+    if program != drop_in.NAME and arguments[:1] == ["initramfs"]:
         from pydumpfile.cli import initramfs  # noqa: PLC0415
 
         return initramfs.main(arguments[1:])
-    if program != DROP_IN and arguments[:1] == ["doctor"]:
+    if program != drop_in.NAME and arguments[:1] == ["doctor"]:
         from pydumpfile.cli import doctor  # noqa: PLC0415
 
         return doctor.main(arguments[1:])
-    options, status = None, 0
-    console = Console(data_on_stdout=_seems_flattened(arguments))  # until they are understood
+    drop_in_name = program == drop_in.NAME
+    options = glimpse(arguments)
+    console = Console(data_on_stdout=options.flattened, drop_in=drop_in_name)
+    understood, status = False, 0
     try:
-        options = parse(arguments)
-        console = Console(options.message_level | 8 * options.debug, options.flattened)
+        options = read(arguments)
+        level = options.message_level | 8 * options.debug
+        console = Console(level, options.flattened, drop_in_name)
+        check(options)
+        understood = True
         status = _do(options, console)
     except PydumpfileError as error:
-        if options is None:
-            error.message += f"; see {PROGRAM} --help"
-        console.fail(error)
         status = error.exit_code
+        if drop_in_name and not understood:
+            drop_in.refuse(error, console)
+        else:
+            error.message += "" if understood else f"; see {PROGRAM} --help"
+            console.fail(error)
     except KeyboardInterrupt:
         console.fail(_StoppedError(f"interrupted; {_IF_BEGUN}"))
         status = _StoppedError.exit_code
-    if program != DROP_IN:
-        return status
-    if options is None or not options.only_asks:
-        console.say(f"\n{DROP_IN} {'Failed' if status else 'Completed'}.")
-    return min(status, 1)
-
-
-def _seems_flattened(arguments: Sequence[str]) -> bool:
-    """Whether ``-F`` is among them, in a bundle such as ``-cF`` too; rather once too often."""
-    return any("F" in word for word in arguments if word[:1] == "-" and word[:2] != "--")
+    if drop_in_name and not options.only_asks:
+        return drop_in.end(status, console)
+    return min(status, 1) if drop_in_name else status
 
 
 def _do(options: Options, console: Console) -> int:
@@ -84,7 +82,7 @@ def _do(options: Options, console: Console) -> int:
     if options.help:
         return jobs.show_help()
     if options.version:
-        return jobs.show_version()
+        return jobs.show_version(console)
     if options.check_params:
         return jobs.check_params(options)
     if options.rearrange:

@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from enum import IntFlag
-from typing import TYPE_CHECKING, NoReturn, Optional, TextIO
+from typing import TYPE_CHECKING, NoReturn, Optional, TextIO, Union
 
 from pydumpfile.report.summary import format_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from pydumpfile.cli.drop_in import Percentages
     from pydumpfile.errors import PydumpfileError
 
 CRASH_KERNEL_ONLY = "/proc/vmcore"
@@ -65,10 +66,12 @@ class Console:
     """Where one run speaks.
 
     :param data_on_stdout: standard output carries the dump; everything said goes to standard error.
+    :param drop_in: called as makedumpfile, see :mod:`.drop_in`.
     """
 
-    def __init__(self, level: int = 7, data_on_stdout: bool = False) -> None:
+    def __init__(self, level: int = 7, data_on_stdout: bool = False, drop_in: bool = False) -> None:
         self._level = MessageLevel(level)
+        self.drop_in = drop_in
         self._out = sys.stderr if data_on_stdout else sys.stdout
 
     def say(self, text: str) -> None:
@@ -90,9 +93,15 @@ class Console:
         if self._level & MessageLevel.ERROR:
             write_line(f"pydumpfile: {error}", sys.stderr)
 
-    def progress(self) -> Optional[ProgressReport]:
+    def progress(self) -> Optional[Union[ProgressReport, Percentages]]:
         """Something to call as work goes on; None if that is not wanted."""
-        return ProgressReport() if self._level & MessageLevel.PROGRESS else None
+        if not self._level & MessageLevel.PROGRESS:
+            return None
+        if self.drop_in:
+            from pydumpfile.cli.drop_in import Percentages  # noqa: PLC0415
+
+            return Percentages()
+        return ProgressReport()
 
 
 class ProgressReport:

@@ -87,13 +87,18 @@ def show_help() -> int:
     return 0
 
 
-def show_version() -> int:
+def show_version(console: Console) -> int:
     """The version, and the codecs as makedumpfile lists them."""
     from pydumpfile._version import VERSION  # noqa: PLC0415
+    from pydumpfile.cli.drop_in import NAME, SURFACE  # noqa: PLC0415
 
-    console = Console()
-    console.say(f"pydumpfile {VERSION}")
     reasons = available()
+    if console.drop_in:
+        console.say(f"{NAME}: version {SURFACE} (as pydumpfile {VERSION} understands it)")
+        for name in ("lzo", "snappy", "zstd"):
+            console.say(f"{name}\t{'disabled' if reasons[name] else 'enabled'}")
+        return 0
+    console.say(f"pydumpfile {VERSION}")
     for name in NAMES[1:]:
         console.say(f"{name}\t{'disabled: ' + reasons[name] if reasons[name] else 'enabled'}")
     return 0

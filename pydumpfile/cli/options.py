@@ -22,6 +22,10 @@ _MAX_THREADS = 1 << 20
 _SUFFIXES = "KMGTPE"
 
 
+class SpellingError(UsageError):
+    """Not even an option, or one without its argument: what getopt itself complains of."""
+
+
 class Options(NamedTuple):
     """One command line, understood."""
 
@@ -68,6 +72,8 @@ class Option(NamedTuple):
     """Of the field, where there is no argument."""
     unsupported: str = ""
     """What it would ask for that pydumpfile cannot do (yet)."""
+    extra: bool = False
+    """makedumpfile 1.7 does not know it, so it takes no abbreviation away from those it knows."""
 
 
 def _number(what: str, most: int) -> Callable[[str], int]:
@@ -117,9 +123,9 @@ OPTIONS = (
     Option("-p", "compression", "compress pages with snappy", value="snappy"),
     Option("-z", "compression", "compress pages with zstd", value="zstd"),
     Option("--compress", "compression", "compress pages with none, zlib, lzo, snappy or zstd; auto"
-           " measures which one is done soonest here", "CODEC", _codec),
+           " measures which one is done soonest here", "CODEC", _codec, extra=True),
     Option("--compress-level", "compress_level", "how hard to try, in the codec's own numbers",
-           "N", _compress_level),
+           "N", _compress_level, extra=True),
     Option("-d", "levels", "leave out pages by level, 0 to 31 (default: 0, none); of several"
            " the next is tried when there is no space", "LEVEL[,...]", _levels),
     Option("-F", "flattened", "write to standard output, for a pipe; messages to standard error"),
@@ -129,24 +135,24 @@ OPTIONS = (
     Option("-f", "force", "overwrite DUMPFILE if it exists"),
     Option("--num-threads", "n_threads", "threads that read and compress (default: what CPUs and"
            " memory allow)", "N", _number("number of threads", _MAX_THREADS)),
-    Option("--max-rss", "max_rss", "memory to use at most, as 40M", "SIZE", _size),
+    Option("--max-rss", "max_rss", "memory to use at most, as 40M", "SIZE", _size, extra=True),
     Option("--non-mmap", "use_mmap", "read VMCORE with read(2), not mmap(2)", value=False),
-    Option("--profile", "profile", "say what the time of a dump went into"),
+    Option("--profile", "profile", "say what the time of a dump went into", extra=True),
     Option("--check-params", "check_params", "only say whether the command line is right"),
     Option("--message-level", "message_level", "what to say, 0 to 31 (default: 7)",
            "N", _number("message level", 31)),
     Option("-D", "debug", "say details as well"),
-    Option("-v --version", "version", "show the version, and which codecs are there"),
+    Option("-v --version", "version", "show the version, and which codecs are there", extra=True),
     Option("-h --help", "help", "show this"),
     # Buffers are bounded without being told, and there are no other files than the dump.
     Option("-b", "", "", "ORDER", _number("block order", 31)),
     Option("--cyclic-buffer", "", "", "KIB", _number("buffer size", 1 << 40)),
-    Option("--num-buffers", "", "", "N", _number("number of buffers", 1 << 20)),
-    Option("--non-cyclic", "", ""),
+    Option("--num-buffers", "", "", "N", _number("number of buffers", 1 << 20), extra=True),
+    Option("--non-cyclic", "", "", extra=True),
     Option("--work-dir", "", "", "DIR"),
     # Refused by name, so that nobody takes one for a spelling mistake.
     Option("-E", "", "", unsupported="ELF output"),
-    Option("-e --exclude-unused-vm", "", "", unsupported="leaving out unused vmemmap"),
+    Option("-e --exclude-unused-vm", "", "", unsupported="leaving out unused vmemmap", extra=True),
     Option("-g", "", "", "FILE", unsupported="making a vmcoreinfo file"),
     Option("-i", "", "", "FILE", unsupported="a vmcoreinfo file"),
     Option("-x", "", "", "VMLINUX", unsupported="a vmlinux as description of the kernel"),
@@ -168,65 +174,131 @@ OPTIONS = (
     Option("--xen_phys_start", "", "", "ADDRESS", unsupported="Xen"),
 )  # fmt: skip
 
+_BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags.split()}
+
+# A job, and what does not go with it. -c stands for every codec; what has its default's value is as
+# if it were not there.
 _REFUSED_TOGETHER = (
-    ("rearrange", "-R", "compression", "a codec"),
-    ("rearrange", "-R", "levels", "-d"),
-    ("rearrange", "-R", "flattened", "-F"),
-    ("rearrange", "-R", "dump_dmesg", "--dump-dmesg"),
+    ("-g", "-c -d -E -F -i -R -X --dry-run"),
+    ("-R", "-c -d -E -F -i -x -X --xen-syms --dump-dmesg"),
+    ("--reassemble", "-c -d -E -F -g -i -x -X --split --dry-run"),
+    ("-E", "-c --split --num-threads"),
+    ("--split", "-F --num-threads"),
+    ("--dump-dmesg", "--dry-run"),
+    ("-x", "-i"),
+)
+
+# What only means something beside another one.
+_NEEDS = (
+    ("--partial-dmesg", "--dump-dmesg"),
+    ("--splitblock-size", "--split"),
+    ("--config", "-x"),
+    ("-g", "-x"),
 )
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Understand ``arguments``, and refuse what cannot be meant.
 
-    :raises UsageError: unknown options, missing arguments, no numbers, too many operands.
+    :raises UsageError: as :func:`read` and :func:`check` do.
     :raises UnsupportedError: an option of makedumpfile that pydumpfile does not have.
     """
-    by_flag = {flag: option for option in OPTIONS for flag in option.flags.split()}
+    options = read(arguments)
+    check(options)
+    return options
+
+
+def read(arguments: Sequence[str]) -> Options:
+    """What ``arguments`` say, each for itself.
+
+    :raises SpellingError: unknown options, missing arguments.
+    :raises UsageError: arguments that are not what their options take.
+    :raises UnsupportedError: an option of makedumpfile that pydumpfile does not have.
+    """
     try:
-        found, operands = gnu_getopt(list(arguments), _letters(by_flag), list(_words(by_flag)))
+        found, operands = gnu_getopt(_spelled_out(arguments), _letters(), list(_words()))
     except GetoptError as error:
-        raise UsageError(error.msg) from error
+        raise SpellingError(error.msg) from error
     options = Options(operands=tuple(operands))
     for flag, argument in found:
-        option = by_flag[flag]
+        option = _BY_FLAG[flag]
         if option.unsupported:
             raise UnsupportedError(f"{flag}: {option.unsupported}")
         value = option.parse(argument) if option.metavar else option.value
         if option.field:
             options = options._replace(**{option.field: value})
-    if not (options.help or options.version):
-        _check(options)
     return options
 
 
-def _letters(by_flag: dict[str, Option]) -> str:
-    """The short options as getopt wants them: ``d:F``."""
-    return "".join(
-        flag[1] + (":" if option.metavar else "")
-        for flag, option in by_flag.items()
-        if not flag.startswith("--")
-    )
+def check(options: Options) -> None:
+    """Whether they go together, and with their operands.
 
-
-def _words(by_flag: dict[str, Option]) -> Iterator[str]:
-    """The long ones: ``num-threads=``."""
-    for flag, option in by_flag.items():
-        if flag.startswith("--"):
-            yield flag[2:] + ("=" if option.metavar else "")
-
-
-def _check(options: Options) -> None:
-    defaults = Options()
-    for one, one_flag, other, other_flag in _REFUSED_TOGETHER:
-        if all(getattr(options, name) != getattr(defaults, name) for name in (one, other)):
-            raise UsageError(f"{one_flag} and {other_flag} do not go together")
-    if options.partial_dmesg and not options.dump_dmesg:
-        raise UsageError("--partial-dmesg only goes with --dump-dmesg")
+    :raises UsageError: they do not.
+    """
+    if options.help or options.version:
+        return
+    for flag, others in _REFUSED_TOGETHER:
+        for other in others.split():
+            if _is_given(options, flag) and _is_given(options, other):
+                told = "a codec" if other == "-c" else other
+                raise UsageError(f"{flag} and {told} do not go together")
+    for flag, other in _NEEDS:
+        if _is_given(options, flag) and not _is_given(options, other):
+            raise UsageError(f"{flag} only goes with {other}")
     wanted = operand_names(options)
     if len(options.operands) != len(wanted):
         given = " ".join(options.operands) or "none"
         raise UsageError(f"expected {' '.join(wanted)}, found {given}")
+
+
+def glimpse(arguments: Sequence[str]) -> Options:
+    """What shows of a command line that cannot be read: who listens. Rather once too often."""
+    flags = [word for word in arguments if word[:1] == "-"]
+    return Options(
+        flattened=any("F" in word for word in flags if word[:2] != "--"),
+        check_params=any(len(word) > 3 and "--check-params".startswith(word) for word in flags),
+    )
+
+
+def _is_given(options: Options, flag: str) -> bool:
+    field = _BY_FLAG[flag].field
+    return bool(field) and getattr(options, field) != getattr(Options(), field)
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """With those abbreviations in full that makedumpfile understands, and getopt here would not.
+
+    They fit one option of its own, and others that only pydumpfile has.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = list(arguments)
+    for i, word in enumerate(arguments[:end]):
+        name, equals, argument = word.partition("=")
+        if name[:2] == "--" and name not in _BY_FLAG:
+            fitting = [
+                flag
+                for flag, option in _BY_FLAG.items()
+                if flag.startswith(name) and not option.extra
+            ]
+            if len(fitting) == 1:
+                words[i] = fitting[0] + equals + argument
+    return words
+
+
+def _letters() -> str:
+    """The short options as getopt wants them: ``d:F``."""
+    return "".join(
+        flag[1] + (":" if option.metavar else "")
+        for flag, option in _BY_FLAG.items()
+        if not flag.startswith("--")
+    )
+
+
+def _words() -> Iterator[str]:
+    """The long ones: ``num-threads=``."""
+    for flag, option in _BY_FLAG.items():
+        if flag.startswith("--"):
+            yield flag[2:] + ("=" if option.metavar else "")
 
 
 def operand_names(options: Options) -> tuple[str, ...]:

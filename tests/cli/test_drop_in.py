@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pydumpfile.cli import drop_in
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.logfile import write_log_file
 from pydumpfile.sinks import Target, text
@@ -54,13 +55,89 @@ def test_a_dump(link: Path, small: BuiltCore, tmp_path: Path) -> None:
     assert Dump(tmp_path / "dump").dump_level == 31
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), ("-d", "all", "a", "b"), ("/nonexistent", "b"), ("-E", "a", "b")]
+def test_every_failure_is_1(link: Path) -> None:
+    out, err = run(link, "/nonexistent", "b", status=1)
+    assert out == b"\nmakedumpfile Failed.\n"
+    assert err == b"pydumpfile: /nonexistent: opening the memory image: No such file or directory\n"
+
+
+REFUSAL = (
+    "Commandline parameter is invalid.\n"
+    "Try `makedumpfile --help' for more information.\n"
+    "\nmakedumpfile Failed.\n"
 )
-def test_every_failure_is_1(link: Path, arguments: Sequence[str]) -> None:
-    out, err = run(link, *arguments, status=1)
-    assert out.decode().splitlines()[-1] == "makedumpfile Failed."
-    assert err.startswith(b"pydumpfile: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [((), "expected VMCORE DUMPFILE, found none"),
+     (("-d", "all", "a", "b"), "dump level 'all' is not a number from 0 to 31"),
+     (("-X", "a", "b"), "-X: leaving out Xen's domU pages is not supported")],
+)  # fmt: skip
+def test_a_refusal_is_a_common_message(link: Path, arguments: Sequence[str], why: str) -> None:
+    """And with -F, as they all are, on standard error."""
+    assert run(link, *arguments, status=1) == (f"{why}\n{REFUSAL}".encode(), b"")
+    out, err = run(link, "-F", *arguments, status=1)
+    assert out == b"" and err.endswith(REFUSAL.encode())
+    assert run(link, "--message-level=4", "a", status=1) == (b"", b"")
+
+
+def test_getopt_complains_on_its_own(link: Path) -> None:
+    out, err = run(link, "--nonsense", "a", "b", status=1)
+    assert out.decode() == REFUSAL
+    assert err == b"makedumpfile: option --nonsense not recognized\n"
+
+
+@pytest.mark.parametrize("arguments", [("-d", "99", "a", "b"), ("-E", "-c", "a", "b"), ("a",)])
+def test_a_check_that_fails_says_why_and_no_more(link: Path, arguments: Sequence[str]) -> None:
+    out, err = run(link, "--check-params", *arguments, status=1)
+    assert b"Commandline parameter is invalid." in out and b"Failed" not in out
+    assert err == b""
+
+
+def test_the_version_has_makedumpfiles_form(link: Path) -> None:
+    first, *codecs = run(link, "-v")[0].decode().splitlines()
+    assert first.startswith("makedumpfile: version 1.")
+    assert [line.partition("\t")[0] for line in codecs] == ["lzo", "snappy", "zstd"]
+    assert {line.partition("\t")[2] for line in codecs} <= {"enabled", "disabled"}
+
+
+def test_progress_has_makedumpfiles_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At most once a second, and at the end of each step; the clock is the test's."""
+    now = [1000.0]
+    monkeypatch.setattr(drop_in.time, "monotonic", lambda: now[0])
+    show = drop_in.Percentages()
+    for step in ("judging pages", "a step it does not know", "copying pages"):
+        for done, seconds in ((0, 0.0), (10, 0.5), (333, 40.0), (1000, 0.1)):
+            now[0] += seconds
+            show(step, done, 1000)
+    show.close()
+    show.close()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err[-1] == "\n"
+    assert err[:-1].lstrip("\r").split("\r") == [
+        f"{label:<50}: [{percent} %] {spinner}  {eta:>16}"
+        for label, percent, spinner, eta in (
+            ("Excluding unnecessary pages", "  0.0", "/", ""),
+            ("Excluding unnecessary pages", " 33.3", "|", ""),
+            ("Excluding unnecessary pages", "100.0", "\\", ""),
+            ("Copying data", "  0.0", "-", ""),
+            ("Copying data", " 33.3", "/", "eta: 81s"),
+            ("Copying data", "100.0", "|", "eta: 0s"),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.9, "0s"), (99, "99s"), (100, "1m40s"), (5999, "99m59s"), (6000, "1h40m"),
+     (172799, "47h59m"), (172800, "2d0h"), (8639999, "99d23h")],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert drop_in.duration(seconds) == text
 
 
 def test_a_question_has_no_last_line(link: Path) -> None:

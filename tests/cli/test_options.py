@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from pydumpfile.cli.help import help_text
-from pydumpfile.cli.options import OPTIONS, Options, parse
+from pydumpfile.cli.options import OPTIONS, Options, parse, read
 from pydumpfile.errors import UnsupportedError, UsageError
 
 IN_OUT = ("vmcore", "dump")
@@ -27,6 +27,18 @@ def test_options_and_operands_in_any_order(arguments: tuple[str, ...]) -> None:
 )
 def test_long_options_by_prefix(arguments: tuple[str, ...]) -> None:
     assert parse((*arguments, *IN_OUT)).n_threads == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [(("--num=3",), "n_threads", 3), (("--non",), "use_mmap", False),
+     (("--prof",), "profile", True),
+     (("-d", "1", "--", "--num"), "operands", ("--num", *IN_OUT))],
+)  # fmt: skip
+def test_options_of_ours_take_no_prefix_from_makedumpfiles(
+    arguments: tuple[str, ...], field: str, value: object
+) -> None:
+    assert getattr(read((*arguments, *IN_OUT)), field) == value
 
 
 def test_bundled_flags_and_the_last_codec_wins() -> None:
@@ -91,7 +103,8 @@ def test_levels(text: str) -> None:
      (("extra",), "expected VMCORE DUMPFILE, found extra vmcore dump"),
      (("-F",), "expected VMCORE, found vmcore dump"),
      (("-R",), "expected DUMPFILE, found vmcore dump"), (("-R", "-c"), "-R and a codec"),
-     (("-R", "-d1"), "-R and -d"), (("-R", "-F"), "-R and -F"), (("--num",), "num")],
+     (("-R", "-d1"), "-R and -d"), (("-R", "-F"), "-R and -F"), (("--num",), "number of threads 'vmcore'"),
+     (("--c",), "c not a unique")],
 )  # fmt: skip
 def test_refused(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError) as caught:
