@@ -103,8 +103,8 @@ def test_levels(text: str) -> None:
      (("extra",), "expected VMCORE DUMPFILE, found extra vmcore dump"),
      (("-F",), "expected VMCORE, found vmcore dump"),
      (("-R",), "expected DUMPFILE, found vmcore dump"), (("-R", "-c"), "-R and a codec"),
-     (("-R", "-d1"), "-R and -d"), (("-R", "-F"), "-R and -F"), (("--num",), "number of threads 'vmcore'"),
-     (("--c",), "c not a unique")],
+     (("-R", "-d1"), "-R and -d"), (("-R", "-F"), "-R and -F"),
+     (("--num",), "number of threads 'vmcore'"), (("--c",), "c not a unique")],
 )  # fmt: skip
 def test_refused(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError) as caught:
