@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import UsageError
@@ -20,6 +20,7 @@ from pydumpfile.sinks import Target, open_output
 from pydumpfile.sinks.kdump import KdumpSink, Subject
 
 if TYPE_CHECKING:
+    from pydumpfile.sinks.split import SplitSink
     from pydumpfile.stopwatch import Stopwatch
 
 JUDGING_STAGES = ("reading mem_map", "judging struct pages", "writing the bitmaps")
@@ -136,23 +137,30 @@ class _Job:
         )
 
     def run(self, stopwatch: Optional[Stopwatch]) -> Statistics:
-        subject = self._subject()
-        output = open_output(self._target, self._vmcore.source.path)
-        sink = KdumpSink(output, subject, self._codec.flag)
+        sink = self._open_sink()
         if stopwatch is not None:
             self._watch(stopwatch, sink)
-        kept = KeptPages(self._filter, sink.read_bitmap2 if output.reads_back else None)
+        kept = KeptPages(self._filter, sink.read_bitmap2 if sink.reads_back else None)
         try:
             self._judge(sink, kept)
             self._copy(sink, kept)
             sink.finish(complete=not self._statistics.lost)
-            self._statistics.bytes_written = output.size
+            self._statistics.bytes_written = sink.size
         finally:
             sink.close()
         self._collect_warnings()
         return self._statistics
 
-    def _watch(self, stopwatch: Stopwatch, sink: KdumpSink) -> None:
+    def _open_sink(self) -> Union[KdumpSink, SplitSink]:
+        subject, target, source = self._subject(), self._target, self._vmcore.source.path
+        if not target.parts:
+            return KdumpSink(open_output(target, source), subject, self._codec.flag)
+        from pydumpfile.sinks.split import SplitSink, open_parts  # noqa: PLC0415
+
+        block_pfns = target.splitblock_size >> self._vmcore.page_shift
+        return SplitSink(open_parts(target, source), subject, self._codec.flag, block_pfns)
+
+    def _watch(self, stopwatch: Stopwatch, sink: Union[KdumpSink, SplitSink]) -> None:
         """Have all stages timed."""
         read_mem_map, judge, write_bitmaps = JUDGING_STAGES
         take, read, encode, lay_out, write_pages = COPYING_STAGES
@@ -178,7 +186,7 @@ class _Job:
             vmcoreinfo_size=len(source.vmcoreinfo or b""),
         )
 
-    def _judge(self, sink: KdumpSink, kept: KeptPages) -> None:
+    def _judge(self, sink: Union[KdumpSink, SplitSink], kept: KeptPages) -> None:
         """Write notes and both bitmaps."""
         started = time.monotonic()
         statistics, page_filter = self._statistics, self._filter
@@ -196,13 +204,13 @@ class _Job:
         statistics.kept = page_filter.candidates.total - sum(page_filter.tally.left_out)
         statistics.scan_seconds = time.monotonic() - started
 
-    def _copy(self, sink: KdumpSink, kept: KeptPages) -> None:
+    def _copy(self, sink: Union[KdumpSink, SplitSink], kept: KeptPages) -> None:
         """Write the pages that the 2nd bitmap keeps."""
         started = time.monotonic()
         statistics = self._statistics
         sink.start_pages(statistics.kept, self._share_zero)
         done = 0
-        for copier in copied(kept.again(), self._copiers):
+        for copier in copied(sink.in_turns(kept.again()), self._copiers):
             packed = copier.lay_out(sink.next_data_off, sink.zero_off)
             sink.write_batch(packed.descriptors, packed.data, copier.lost)
             statistics.zero += copier.n_zero

@@ -10,7 +10,7 @@ be read back, so that the output may be a stream.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.formats.kdump import (
@@ -21,6 +21,7 @@ from pydumpfile.formats.kdump import (
     Layout,
     SubHeader,
 )
+from pydumpfile.pfn import Range
 from pydumpfile.sinks.base import Bytes, Output
 from pydumpfile.sinks.gathered import Gathered
 
@@ -49,26 +50,50 @@ class KdumpSink:
 
     In this order: :meth:`write_headers`, :meth:`write_notes`, both bitmaps in windows,
     :meth:`start_pages`, :meth:`write_batch` in pfn order, :meth:`finish`. All raise OutputError.
+
+    :param part: the pfns whose data this file gets, beside headers and bitmaps of all; None if the
+        dump is not split.
+    :param data_buffer_size: bytes of data that are gathered before they are written.
     """
 
-    def __init__(self, output: Output, subject: Subject, codec_flag: int) -> None:
+    def __init__(
+        self, output: Output, subject: Subject, codec_flag: int, part: Optional[Range] = None,
+        data_buffer_size: int = _DATA_BUFFER_SIZE,
+    ) -> None:  # fmt: skip
         self._output = output
         self._subject = subject
         self._codec_flag = codec_flag
+        self._part = part
+        self._data_buffer_size = data_buffer_size
         self._layout = Layout.plan(subject.page_size, subject.notes_size, subject.max_mapnr)
         self._descriptors = Gathered(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
-        self._data = Gathered(output, 0, _DATA_BUFFER_SIZE)
+        self._data = Gathered(output, 0, 0)
         self.zero_off = 0
         """Where the shared zero page is; 0 if there is none."""
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether :meth:`read_bitmap2` can be asked."""
+        return self._output.reads_back
+
+    @property
+    def size(self) -> int:
+        """Bytes of the dump, or of its stream."""
+        return self._output.size
 
     def write_headers(self) -> None:
         """Say what the dump is of, and that it is incomplete."""
         self._output.write_at(0, self._header(DUMP_DH_COMPRESSED_INCOMPLETE))
         self._output.write_at(self._subject.page_size, self._sub_header().pack())
 
-    def write_notes(self, pieces: Iterable[bytes]) -> None:
-        """Copy the notes."""
-        off = self._layout.notes_off
+    def set_part(self, part: Range) -> None:
+        """Which pages this part of a split dump gets is known now; its output has to be a file."""
+        self._part = part
+        self._output.write_at(self._subject.page_size, self._sub_header().pack())
+
+    def write_notes(self, pieces: Iterable[bytes], done: int = 0) -> None:
+        """Copy the notes, of which ``done`` bytes were copied before."""
+        off = self._layout.notes_off + done
         for piece in pieces:
             self._output.write_at(off, piece)
             off += len(piece)
@@ -88,6 +113,10 @@ class KdumpSink:
         window.bits[:] = self._output.read_at(off, len(window.bits))
         return window
 
+    def in_turns(self, windows: Iterable[Bitmap]) -> Iterable[Bitmap]:
+        """The 2nd bitmap, ``windows`` of it, in the order in which the pages are wanted."""
+        return windows
+
     def start_pages(self, n_pages: int, share_zero: bool) -> None:
         """All bitmaps are written and have ``n_pages`` bits set; reserve their descriptors.
 
@@ -95,7 +124,7 @@ class KdumpSink:
         """
         data_off = self._layout.data_off(n_pages)
         self._output.extend(data_off)  # a dump cut short here has empty descriptors
-        self._data = Gathered(self._output, data_off, _DATA_BUFFER_SIZE)
+        self._data = Gathered(self._output, data_off, self._data_buffer_size)
         if share_zero:
             self.zero_off = data_off
             self._data.write(bytes(self._subject.page_size))
@@ -119,8 +148,16 @@ class KdumpSink:
 
     def finish(self, complete: bool) -> None:
         """Write what is left, wait for the disk, and only then mark the dump complete, if it is."""
+        self.settle()
+        self.end(complete)
+
+    def settle(self) -> None:
+        """First half of :meth:`finish`: all is on the disk."""
         self._flush()
         self._output.sync()
+
+    def end(self, complete: bool) -> None:
+        """The other half."""
         if complete:
             self._output.rewrite_start(self._header(0))
         self._output.end()
@@ -150,6 +187,7 @@ class KdumpSink:
     def _sub_header(self) -> SubHeader:
         subject, layout = self._subject, self._layout
         has_info = subject.vmcoreinfo_size > 0
+        start_pfn, end_pfn = self._part or (0, 0)
         return SubHeader(
             phys_base=subject.phys_base,
             dump_level=subject.dump_level,
@@ -158,6 +196,9 @@ class KdumpSink:
             offset_note=layout.notes_off if subject.notes_size else 0,
             size_note=subject.notes_size,
             max_mapnr_64=subject.max_mapnr,
+            split=int(self._part is not None),
+            start_pfn_64=start_pfn,
+            end_pfn_64=end_pfn,
         )
 
 
