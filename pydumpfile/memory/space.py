@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 
 from pydumpfile.errors import FaultError
-from pydumpfile.memory.x86_64 import Mapping, PageTables
+from pydumpfile.memory.x86_64 import Mapping, PageTables, Step
 from pydumpfile.sources.base import Source
 
 _U64 = Struct("<Q")
@@ -49,6 +50,10 @@ class AddressSpace:
     def mapping(self, vaddr: int) -> Mapping:
         """The page, of whatever size, that maps ``vaddr``; raises FaultError if none does."""
         return self._page_tables.lookup(vaddr)
+
+    def walk(self, vaddr: int) -> Iterator[Step]:
+        """The page-table entries on the way to ``vaddr``; see PageTables.walk."""
+        return self._page_tables.walk(vaddr)
 
     def salvage(self, vaddr: int, size: int, unit: int) -> tuple[bytearray, list[int]]:
         """What can be read of ``[vaddr, vaddr + size)`` in ``unit``-sized records.

@@ -24,6 +24,7 @@ _PRESENT = 1 << 0
 _PSE = 1 << 7
 _TABLE = Struct("<512Q")
 _INDEX_BITS = 9
+_ENTRY_SIZE = 8
 _ADDRESS_MASK = (1 << 52) - (1 << PAGE_SHIFT)
 _SHIFTS = (48, 39, 30, 21, 12)
 """How far a virtual address is shifted for its index at level 5, 4, 3, 2, 1."""
@@ -37,6 +38,15 @@ class Mapping(NamedTuple):
     vaddr: int
     paddr: int
     size: int
+
+
+class Step(NamedTuple):
+    """One page-table entry on the way to a virtual address."""
+
+    level: int
+    """5 to 1; the names that go with it are PGD, P4D, PUD, PMD, PTE."""
+    entry_paddr: int
+    entry: int
 
 
 class PageTables:
@@ -64,16 +74,27 @@ class PageTables:
         :raises PageTableError: none does.
         :raises FaultError: a table on the way cannot be read.
         """
+        for step in self.walk(vaddr):
+            last = step
+        if not last.entry & _PRESENT:
+            raise PageTableError(vaddr, last.level, last.entry)
+        size = 1 << self._shifts[-last.level]
+        return Mapping(vaddr & -size, last.entry & self._address_mask & -size, size)
+
+    def walk(self, vaddr: int) -> Iterator[Step]:
+        """The entries that lead to ``vaddr``, down to its leaf or the first that is not present.
+
+        :raises FaultError: a table on the way cannot be read.
+        """
         table_paddr = self._root_paddr
         for level, shift in zip(range(len(self._shifts), 0, -1), self._shifts):
-            entry = self._table(table_paddr, vaddr)[vaddr >> shift & (1 << _INDEX_BITS) - 1]
-            if not entry & _PRESENT:
-                raise PageTableError(vaddr, level, entry)
+            index = vaddr >> shift & (1 << _INDEX_BITS) - 1
+            entry = self._table(table_paddr, vaddr)[index]
+            yield Step(level, table_paddr + index * _ENTRY_SIZE, entry)
+            is_leaf = level == 1 or (level in _LARGE_PAGE_LEVELS and entry & _PSE)
+            if is_leaf or not entry & _PRESENT:
+                return
             table_paddr = entry & self._address_mask
-            if level == 1 or (level in _LARGE_PAGE_LEVELS and entry & _PSE):
-                size = 1 << shift
-                return Mapping(vaddr & -size, table_paddr & -size, size)
-        raise AssertionError("the last level always returns")
 
     def translate(self, vaddr: int, size: int) -> Iterator[tuple[int, int]]:
         """``[vaddr, vaddr + size)`` as ``(paddr, size)`` pieces, as few as can be.
