@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pydumpfile.sinks.split import SplitSink
     from pydumpfile.stopwatch import Stopwatch
 
-JUDGING_STAGES = ("reading mem_map", "judging struct pages", "writing the bitmaps")
+JUDGING_STAGES = (
+    "reading mem_map", "judging struct pages", "finding zero pages", "writing the bitmaps",
+)  # fmt: skip
 COPYING_STAGES = (
     "listing pages", "reading pages", "zero test, compressing", "laying out", "writing pages",
 )  # fmt: skip
@@ -37,6 +39,8 @@ class Statistics:
     """What compressed the pages, as told to people: codec, library and level."""
     existing: int
     """Pages of the 1st bitmap: what the machine had as memory."""
+    max_pfn: int
+    """One past the last of them."""
     left_out: dict[Kind, int]
     filtered_before: int
     """Pages the source itself no longer has."""
@@ -47,7 +51,9 @@ class Statistics:
     lost: int
     """Pages to keep that could not be read from the source, so that the dump lacks them."""
     bytes_written: int
-    """Size of the dump, or of the stream, as it would be copied."""
+    """Size of the dump, or of the stream, as it would be copied; of all parts together."""
+    dry_run: bool
+    """Nothing was written, only counted."""
 
     def __init__(
         self, path: str = "", release: str = "", level: int = 0, compression: str = "",
@@ -61,12 +67,14 @@ class Statistics:
         self.compressor = compressor or compression
         self.page_size = page_size
         self.existing = existing
+        self.max_pfn = 0
         self.left_out = {}
         self.filtered_before = 0
         self.kept = kept
         self.zero = zero
         self.lost = lost
         self.bytes_written = 0
+        self.dry_run = False
         self.scan_seconds = 0.0
         self.copy_seconds = 0.0
         self.warnings: list[str] = []
@@ -135,6 +143,8 @@ class _Job:
             page_size=1 << vmcore.page_shift,
             existing=self._filter.exists.total,
         )
+        self._statistics.max_pfn = self._filter.max_pfn
+        self._statistics.dry_run = target.dry_run
 
     def run(self, stopwatch: Optional[Stopwatch]) -> Statistics:
         sink = self._open_sink()
@@ -162,7 +172,7 @@ class _Job:
 
     def _watch(self, stopwatch: Stopwatch, sink: Union[KdumpSink, SplitSink]) -> None:
         """Have all stages timed."""
-        read_mem_map, judge, write_bitmaps = JUDGING_STAGES
+        read_mem_map, judge, _, write_bitmaps = JUDGING_STAGES
         take, read, encode, lay_out, write_pages = COPYING_STAGES
         self._filter.watch(stopwatch, read_mem_map, judge)
         stopwatch.attach(sink, "write_bitmap1", write_bitmaps)
@@ -221,23 +231,9 @@ class _Job:
 
     def _collect_warnings(self) -> None:
         """What the operator has to know although the dump could be written."""
-        page_filter, statistics = self._filter, self._statistics
-        tally, warnings = page_filter.tally, statistics.warnings
-        if page_filter.handicap:
-            warnings.append(f"no page was judged: {page_filter.handicap}")
-        if page_filter.undescribed_sections:
-            warnings.append(
-                f"{page_filter.undescribed_sections} sections of memory kept whole because their "
-                "mem_map cannot be found"
-            )
-        if tally.unreadable:
-            warnings.append(
-                f"{tally.unreadable} pages kept because their struct page is unreadable"
-            )
-        if tally.bad_orders:
-            warnings.append(f"{tally.bad_orders} free blocks of impossible order: kept")
-        if tally.broken_lists:
-            warnings.append(f"{tally.broken_lists} free lists are broken: the rest of them is kept")
+        statistics = self._statistics
+        warnings = statistics.warnings
+        warnings.extend(self._filter.doubts())
         if statistics.lost:
             warnings.append(
                 f"{statistics.lost} pages could not be read and are not in the dump, which stays "

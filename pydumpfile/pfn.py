@@ -9,8 +9,57 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 Range = tuple[int, int]
+
+
+class Window(Protocol):
+    """What a set of pfns can be marked in: :class:`pydumpfile.bitmap.Bitmap`."""
+
+    first_pfn: int
+    end_pfn: int
+    bits: bytearray
+
+    def set_ranges(self, ranges: Iterable[Range]) -> None:
+        """Set the bits of all pfns of ``ranges`` that lie in the window."""
+
+
+class IntegerSet(Protocol):
+    """A set of numbers, however it is kept: as :class:`Ranges`, or as a bitmap in some file."""
+
+    @property
+    def end(self) -> int:
+        """One past the largest member; 0 when empty."""
+
+    @property
+    def total(self) -> int:
+        """How many integers the set has."""
+
+    def __iter__(self) -> Iterator[Range]:
+        """Its ranges, ascending: perhaps a great many."""
+
+    def __contains__(self, value: int) -> bool: ...
+
+    def within(self, start: int, end: int) -> Iterator[Range]:
+        """The parts of the set inside ``[start, end)``, in ascending order."""
+
+
+class AddressSet(IntegerSet, Protocol):
+    """A set of physical byte addresses."""
+
+    def pages(self, page_shift: int) -> PageSet:
+        """The pfns of which at least one byte is in this set of physical addresses."""
+
+
+class PageSet(IntegerSet, Protocol):
+    """A set of pfns."""
+
+    def clipped(self, start: int, end: int) -> PageSet:
+        """The part of the set inside ``[start, end)``, as a set."""
+
+    def mark(self, window: Window) -> None:
+        """Set the bits of those pfns of this set that lie in ``window``."""
 
 
 class Ranges:
@@ -83,6 +132,15 @@ class Ranges:
         """The pfns of which at least one byte is in this set of physical addresses."""
         mask = (1 << page_shift) - 1
         return Ranges((start >> page_shift, (end + mask) >> page_shift) for start, end in self)
+
+    def mark(self, window: Window) -> None:
+        """Set the bits of those pfns of this set that lie in ``window``."""
+        window.set_ranges(self.within(window.first_pfn, window.end_pfn))
+
+    def whole_pages(self, page_shift: int) -> Ranges:
+        """The pfns of which all bytes are in this set of physical addresses."""
+        mask = (1 << page_shift) - 1
+        return Ranges(((start + mask) >> page_shift, end >> page_shift) for start, end in self)
 
 
 def align_down(value: int, alignment: int) -> int:

@@ -22,7 +22,7 @@ FLOORS = {
     "memory": 3,
     "kernel": 4,
     "filter": 5, "packing": 5,
-    "budget": 6, "codec_choice": 6, "dump": 6, "logfile": 6, "rearrange": 6,
+    "budget": 6, "codec_choice": 6, "dump": 6, "elfdump": 6, "logfile": 6, "rearrange": 6,
     "report": 6, "service": 6,
     "": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
@@ -31,6 +31,7 @@ FLOORS = {
 # (module, module it may import).
 NEIGHBOURS = {
     ("codecs", "formats.kdump"),  # the flags by which the format knows them
+    ("elfdump", "dump"),  # what became of the pages is told alike
     ("report.profile", "dump"),  # the statistics it tells
     ("report.summary", "dump"),  # likewise
     ("__main__", "cli"),
@@ -40,7 +41,7 @@ SOLE_IMPORTERS = {
     "elftools": {"kernel.dwarf"},
     "zstandard": set(),  # only tests use it, to read dumps
     "tqdm": {"cli", "cli.console"},
-    "pydumpfile._pagescan": {"filter.native", "packing.native", "variants"},
+    "pydumpfile._pagescan": {"filter.native", "filter.zero_native", "packing.native", "variants"},
 }
 
 

@@ -81,7 +81,7 @@ def test_command_tells_every_stage_and_writes_the_same_dump(
     profiled = command(*arguments, outputs[1], "--profile")
     assert (plain.returncode, profiled.returncode) == (0, 0), profiled.stderr
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
-    for stage in (*JUDGING_STAGES, *COPYING_STAGES):
+    for stage in {*JUDGING_STAGES, *COPYING_STAGES} - {"finding zero pages"}:  # ELF alone
         assert len(re.findall(rf"^  .*{stage} +\d+\.\d+ +\d+\.\d+ +\d+$", profiled.stdout, re.M))
         assert stage not in plain.stdout
     assert ("on threads: reading pages" in profiled.stdout) == (n_threads > 1)

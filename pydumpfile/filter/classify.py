@@ -20,7 +20,7 @@ from pydumpfile.filter.tally import Tally
 from pydumpfile.kernel.facts import Facts
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
-from pydumpfile.pfn import Range, align_down, align_up
+from pydumpfile.pfn import AddressSet, PageSet, Range, Ranges, align_down, align_up
 
 if TYPE_CHECKING:
     from pydumpfile.filter.vmemmap import UnusedMemMap
@@ -60,15 +60,21 @@ class PageFilter:
 
     :param without_unused_mem_map: leave out as well what of mem_map only describes pages that are
         left out; costs judging them all twice.
+    :param as_makedumpfile: take for memory what makedumpfile does: not the pages of which only a
+        part exists, but those that are offline.
     :raises MissingFactError: the level needs to know more than the kernel says.
     :raises FaultError: the kernel's tables cannot be read.
     """
 
-    def __init__(self, vmcore: Vmcore, level: Level, without_unused_mem_map: bool = False) -> None:
+    def __init__(
+        self, vmcore: Vmcore, level: Level, without_unused_mem_map: bool = False,
+        as_makedumpfile: bool = False,
+    ) -> None:  # fmt: skip
         self.vmcore = vmcore
         self.level = level
         self.tally = Tally()
-        self.exists = vmcore.source.exists.pages(vmcore.page_shift)
+        self._as_makedumpfile = as_makedumpfile
+        self.exists = self._pages(vmcore.source.exists)
         """Pfns of the 1st bitmap."""
         self.max_pfn = self.exists.end
         self.scans = False
@@ -78,7 +84,7 @@ class PageFilter:
         self._scanned_pfn = -1
         self.handicap = ""
         """Why nothing is known of any page, where the level does without."""
-        self.candidates = vmcore.source.data.pages(vmcore.page_shift)
+        self.candidates = self._pages(vmcore.source.data)
         """Pfns of which the file has a byte; an earlier filter left out the others."""
         self._free_lists: Optional[FreeLists] = None
         self._without_unused_mem_map = without_unused_mem_map
@@ -88,6 +94,12 @@ class PageFilter:
             if level & ~Level.ZERO:
                 raise
             self.handicap = str(error)
+
+    def _pages(self, memory: AddressSet) -> PageSet:
+        """The pfns of physical addresses."""
+        if self._as_makedumpfile and isinstance(memory, Ranges):  # others have only whole pages
+            return memory.whole_pages(self.vmcore.page_shift)
+        return memory.pages(self.vmcore.page_shift)
 
     def _prepare(self, vmcore: Vmcore, facts: Facts) -> None:
         self._memory = vmcore.memory
@@ -109,9 +121,28 @@ class PageFilter:
             stopwatch.attach(self, "_struct_pages", reading)
             stopwatch.attach(self._classifier, "classify", judging)
 
+    def doubts(self) -> Iterator[str]:
+        """What the operator has to know of the judging when it is done: pages kept for safety."""
+        tally = self.tally
+        if self.handicap:
+            yield f"no page was judged: {self.handicap}"
+        if self.undescribed_sections:
+            yield (
+                f"{self.undescribed_sections} sections of memory kept whole because their mem_map "
+                "cannot be found"
+            )
+        if tally.unreadable:
+            yield f"{tally.unreadable} pages kept because their struct page is unreadable"
+        if tally.bad_orders:
+            yield f"{tally.bad_orders} free blocks of impossible order: kept"
+        if tally.broken_lists:
+            yield f"{tally.broken_lists} free lists are broken: the rest of them is kept"
+
     def another(self) -> PageFilter:
         """A filter like this one that has judged nothing yet."""
-        return PageFilter(self.vmcore, self.level, self._without_unused_mem_map)
+        return PageFilter(
+            self.vmcore, self.level, self._without_unused_mem_map, self._as_makedumpfile
+        )
 
     def window_bounds(self) -> Iterator[Range]:
         """The windows, ascending: none crosses a multiple of ``WINDOW_PFNS``."""
@@ -144,7 +175,7 @@ class PageFilter:
         from pydumpfile.filter.vmemmap import UnusedMemMap  # noqa: PLC0415
 
         unused = UnusedMemMap(self.vmcore, self.exists)
-        for window in PageFilter(self.vmcore, self.level)._judged():
+        for window in PageFilter(self.vmcore, self.level, False, self._as_makedumpfile)._judged():
             unused.see(window)
         return unused
 
@@ -157,7 +188,7 @@ class PageFilter:
                 self.tally.left_out[kind] += window.clear_range(first_pfn, spill_pfn)
             if self.scans:
                 for piece in self._mem_map.within(first_pfn, end_pfn):
-                    if piece.online:
+                    if piece.online or self._as_makedumpfile:
                         self._scan(piece, window)
                     else:
                         dropped = window.clear_range(piece.first_pfn, piece.end_pfn)

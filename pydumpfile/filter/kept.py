@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from binascii import crc32
 from collections.abc import Iterator
-from typing import Callable, Optional
+from typing import Callable, Optional, Protocol
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import InputError
-from pydumpfile.filter.classify import PageFilter
+from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.pfn import Range
 
 MAX_REMEMBERED_SIZE = 16 << 20
 """Bytes of bitmap kept in memory at most: 512 GiB of the dead machine's."""
@@ -22,13 +23,28 @@ ReadBack = Callable[[int, int], Bitmap]
 """A window ``(first_pfn, end_pfn)`` as it was written."""
 
 
+class Judge(Protocol):
+    """What a :class:`pydumpfile.filter.classify.PageFilter` is here."""
+
+    vmcore: Vmcore
+
+    def window_bounds(self) -> Iterator[Range]:
+        """The windows that :meth:`windows` will give."""
+
+    def windows(self) -> Iterator[Bitmap]:
+        """The 2nd bitmap, to be gone through once."""
+
+    def another(self) -> Judge:
+        """One that will judge alike, and has judged nothing yet."""
+
+
 class KeptPages:
-    """What ``page_filter`` keeps: first :meth:`judged`, then :meth:`again`, once each.
+    """What ``page_filter`` keeps: first :meth:`judged`, then :meth:`again`, as often as needed.
 
     :param read_back: gives what was written, if that can be had.
     """
 
-    def __init__(self, page_filter: PageFilter, read_back: Optional[ReadBack] = None) -> None:
+    def __init__(self, page_filter: Judge, read_back: Optional[ReadBack] = None) -> None:
         self._filter = page_filter
         self._read_back = read_back
         bounds = page_filter.window_bounds()

@@ -20,7 +20,7 @@ from pydumpfile.errors import FaultError
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.memory.x86_64 import Mapping
-from pydumpfile.pfn import Ranges, align_down
+from pydumpfile.pfn import PageSet, align_down
 
 _FRAME_SHIFT = 21
 """Of the least large mapping: results are kept by frames of that size."""
@@ -35,7 +35,7 @@ class UnusedMemMap:
     :param exists: pfns of the 1st bitmap. What describes a hole stays: nobody left it out.
     """
 
-    def __init__(self, vmcore: Vmcore, exists: Ranges) -> None:
+    def __init__(self, vmcore: Vmcore, exists: PageSet) -> None:
         facts = vmcore.need_facts()
         self._memory = vmcore.memory
         self._mem_map = vmcore.mem_map

@@ -68,10 +68,11 @@ class Note(NamedTuple):
 EHDR = Struct("<16sHHIQQQIHHHHHH")
 PHDR = Struct("<IIQQQQQQ")
 SHDR_SIZE = 64
+_SHDR = Struct("<IIQQQQIIQQ")
 _SH_INFO = Struct("<I")
 _SH_INFO_OFF = 44
 _NHDR = Struct("<III")
-assert EHDR.size == 64 and PHDR.size == 56
+assert EHDR.size == 64 and PHDR.size == 56 and _SHDR.size == SHDR_SIZE
 
 
 def parse_phdrs(table: bytes) -> list[Phdr]:
@@ -83,6 +84,11 @@ def sh_info(section_header: bytes) -> int:
     """``sh_info`` of an ``Elf64_Shdr``: section 0 keeps the real e_phnum there under PN_XNUM."""
     (value,) = _SH_INFO.unpack_from(section_header, _SH_INFO_OFF)
     return int(value)
+
+
+def pack_section_zero(n_phdrs: int) -> bytes:
+    """Section header 0 of a file with that many program headers, PN_XNUM or more."""
+    return _SHDR.pack(0, 0, 0, 0, 0, 1, 0, n_phdrs, 0, 0)
 
 
 def iter_notes(blob: bytes) -> Iterator[Optional[Note]]:

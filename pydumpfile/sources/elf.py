@@ -50,14 +50,17 @@ class ElfSource(Source):
         self.path = path = image.path
         self._image = image
         self._file_size = image.size
-        header = self._read_header()
+        self.header = header = self._read_header()
+        """The file's ELF header, as it is."""
         self.machine = elf.MACHINES.get(header.e_machine, f"machine {header.e_machine}")
         segments = self._read_segments(header)
         self._notes = [s for s in segments if s.p_type == elf.PT_NOTE]
-        loads = [s for s in segments if s.p_type == elf.PT_LOAD and s.p_paddr != elf.NO_PADDR]
+        loads = self._memory_loads(segments)
         if not loads:
             raise FormatError(path, header.e_phoff, "at least one PT_LOAD with a physical address",
                               f"{len(segments)} program headers, none such")  # fmt: skip
+        self.loads = tuple(loads)
+        """Its PT_LOADs that have a physical address, in file order."""
         self._check_extents(loads, header)
         self.exists = Ranges((s.p_paddr, s.p_paddr + s.p_memsz) for s in loads)
         self._runs = file_runs(loads)
@@ -70,6 +73,13 @@ class ElfSource(Source):
         self._parse_notes()
         self._use_mmap = use_mmap
         self._file = image.windows(use_mmap)
+
+    @property
+    def notes_phdr(self) -> elf.Phdr:
+        """A program header for all :meth:`iter_notes` together, the file's own if it has one."""
+        first = self._notes[0] if self._notes else elf.Phdr(elf.PT_NOTE, 0, 0, 0, 0, 0, 0, 0)
+        size_in_memory = sum(note.p_memsz for note in self._notes)
+        return first._replace(p_filesz=self.notes_size, p_memsz=size_in_memory)
 
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         run = self._run_at(paddr)
@@ -97,6 +107,10 @@ class ElfSource(Source):
 
     def close(self) -> None:
         self._image.close()
+
+    def _memory_loads(self, segments: Sequence[elf.Phdr]) -> list[elf.Phdr]:
+        """Those of ``segments`` that are physical memory."""
+        return [s for s in segments if s.p_type == elf.PT_LOAD and s.p_paddr != elf.NO_PADDR]
 
     def _run_at(self, paddr: int) -> Optional[Run]:
         at = bisect_right(self._run_starts, paddr) - 1

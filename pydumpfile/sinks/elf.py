@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writes an ELF core: headers that say "incomplete", notes, memory, and only then "complete".
+
+Memory goes out before the program headers that point at it, so that a core cut short has empty ones
+(PT_NULL) at the end of its table. Nothing but the ELF header is written twice and nothing is read
+back, so that the output may be a stream; and nothing is remembered of what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydumpfile.formats import elf
+from pydumpfile.formats.elf_loads import Load
+from pydumpfile.formats.incomplete import mark_incomplete
+from pydumpfile.sinks.base import Bytes, Output
+from pydumpfile.sinks.gathered import Gathered
+
+_DATA_BUFFER_SIZE = 1 << 20
+_HEADERS_BUFFER_SIZE = 64 << 10
+_ZEROS = bytes(256 << 10)
+
+
+class ElfSink:
+    """One core on its way to ``output``; without :meth:`finish` it stays marked incomplete.
+
+    In this order: :meth:`write_headers`, :meth:`write_notes`, of each PT_LOAD :meth:`write` and
+    :meth:`fill` and then :meth:`end_load`, :meth:`finish`. All raise OutputError.
+
+    :param header: the ELF header of the input, of which all is kept that is still true.
+    :param notes: the program header of the notes; its offset is of no interest.
+    :param n_loads: how often :meth:`end_load` will be called.
+    """
+
+    def __init__(self, output: Output, header: elf.Ehdr, notes: elf.Phdr, n_loads: int) -> None:
+        n_phdrs = 1 + n_loads
+        phdrs_off = elf.EHDR.size
+        self._section_off = phdrs_off + n_phdrs * elf.PHDR.size
+        self._section = elf.pack_section_zero(n_phdrs) if n_phdrs >= elf.PN_XNUM else b""
+        notes_off = self._section_off + len(self._section)
+        self._output = output
+        self._header = elf.EHDR.pack(*self._true_now(header, n_phdrs))
+        self._notes = notes._replace(p_offset=notes_off)
+        self._phdrs = Gathered(output, phdrs_off, _HEADERS_BUFFER_SIZE)
+        self._data = Gathered(output, notes_off + notes.p_filesz, _DATA_BUFFER_SIZE)
+
+    def _true_now(self, header: elf.Ehdr, n_phdrs: int) -> elf.Ehdr:
+        header = header._replace(e_phoff=elf.EHDR.size, e_phnum=n_phdrs, e_shoff=0, e_shnum=0)
+        if not self._section:
+            return header
+        return header._replace(
+            e_phnum=elf.PN_XNUM, e_shoff=self._section_off, e_shnum=1, e_shstrndx=0,
+            e_shentsize=elf.SHDR_SIZE,
+        )  # fmt: skip
+
+    def write_headers(self) -> None:
+        """Say what the core is of, and that it is incomplete."""
+        self._output.write_at(0, mark_incomplete(self._header))
+        self._phdrs.write(elf.PHDR.pack(*self._notes))
+        self._phdrs.flush()
+        if self._section:
+            self._output.write_at(self._section_off, self._section)
+        self._output.extend(self._data.end_off)
+
+    def write_notes(self, pieces: Iterable[bytes]) -> None:
+        """Copy the notes."""
+        off = self._notes.p_offset
+        for piece in pieces:
+            self._output.write_at(off, piece)
+            off += len(piece)
+
+    def write(self, data: Bytes) -> None:
+        """More bytes of the PT_LOAD that will be ended next."""
+        self._data.write(data)
+
+    def fill(self, size: int) -> None:
+        """Likewise, zeros."""
+        for done in range(0, size, len(_ZEROS)):
+            self._data.write(_ZEROS[: size - done])
+
+    def end_load(self, load: Load) -> None:
+        """All of it was written: have it in the table."""
+        phdr = load.phdr
+        if phdr.p_filesz or load.is_last:  # makedumpfile's zero for the others is as good
+            phdr = phdr._replace(p_offset=self._data.end_off - phdr.p_filesz)
+        if not self._phdrs.has_room(elf.PHDR.size):
+            self._flush()
+        self._phdrs.write(elf.PHDR.pack(*phdr))
+
+    def finish(self, complete: bool) -> None:
+        """Write what is left, wait for the disk, and only then mark the core complete, if it is."""
+        self._flush()
+        self._output.sync()
+        if complete:
+            self._output.rewrite_start(self._header)
+        self._output.end()
+
+    def _flush(self) -> None:
+        """Memory first, then the program headers that point at it."""
+        self._data.flush()
+        self._phdrs.flush()
