@@ -233,7 +233,14 @@ def _populate(
         for start, range_kinds in kinds.items():
             pages_of[start] = [plain if kind == KERNEL else garbage.page() for kind in range_kinds]
     else:
-        maker = PageMaker(layout, rng, memmap.page_vaddr, hwpoison=spec.hwpoison, hvo=spec.hvo)
+        maker = PageMaker(
+            layout,
+            rng,
+            memmap.page_vaddr,
+            hwpoison=spec.hwpoison,
+            hvo=spec.hvo,
+            bad_orders=spec.bad_orders,
+        )
         gigantic = _gigantic_places(kinds) if spec.gigantic else frozenset()
         for start, range_kinds in kinds.items():
             pages_of[start] = populate(maker, start, range_kinds, gigantic)

@@ -33,6 +33,7 @@ class PageMaker:
     :param page_vaddr: address of the struct page of a pfn.
     :param hwpoison: some pages are poisoned.
     :param hvo: hugetlb pages may have fake heads, if the layout knows them.
+    :param bad_orders: some free blocks have an impossible order.
     :param all_free: nothing but free blocks, as large as possible.
     """
 
@@ -44,6 +45,7 @@ class PageMaker:
         *,
         hwpoison: bool,
         hvo: bool,
+        bad_orders: bool = True,
         all_free: bool = False,
     ) -> None:
         self._layout = layout
@@ -65,6 +67,8 @@ class PageMaker:
             kinds.append((self.poisoned, 4))
         if "unaccepted" in layout.types:
             kinds.append((self.unaccepted, 2))
+        if not bad_orders:
+            kinds = [(maker, weight) for maker, weight in kinds if maker != self.bad_buddy]
         if all_free:
             kinds = [(self.largest_buddy, 1)]
         self._makers = [maker for maker, _ in kinds]

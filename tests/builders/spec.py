@@ -48,6 +48,7 @@ class CoreSpec:
         in memory) tell what is free.
     :ivar broken_list: the first node of the longest free list has a bad prev link. Pages of that
         list are to be kept.
+    :ivar bad_orders: some free blocks have an impossible order, of which one is warned.
     :ivar unreadable: (first_pfn, count, how) of struct pages that cannot be read, multiples of 512;
         how is "unmapped" (no page-table entry) or "no_pt_load" (mapped to absent memory).
     :ivar garbage: random words in struct pages instead of a plausible population.
@@ -86,6 +87,7 @@ class CoreSpec:
     hwpoison: bool = True
     freelists: bool = False
     broken_list: bool = False
+    bad_orders: bool = True
     unreadable: tuple[tuple[int, int, str], ...] = ()
     garbage: bool = False
     hvo: bool = True
