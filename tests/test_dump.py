@@ -20,6 +20,7 @@ import pytest
 import pydumpfile
 from pydumpfile import Kind, Statistics
 from pydumpfile.errors import MissingFactError, OutputError, UsageError
+from pydumpfile.sources.image import FileImage
 from tests.badmemory import BadMemory
 from tests.builders import BuiltCore, bits
 from tests.builders.vmcoreinfo import CRASHTIME
@@ -289,7 +290,7 @@ class TestLostPages:
         whole, _ = dumped(small, tmp_path / "whole", level)
         stored = [pfn for pfn in whole.pfns if pfn > 0x2000]
         bad = frozenset(stored[10:13] + stored[40:41] + stored[-1:])
-        source = BadMemory(os.open(small.path, os.O_RDONLY), str(small.path))
+        source = BadMemory(FileImage(os.open(small.path, os.O_RDONLY), str(small.path)))
         source.bad_pfns = bad
         with pydumpfile.Vmcore(source) as vmcore:
             statistics = pydumpfile.dump(vmcore, tmp_path / "dump", level)

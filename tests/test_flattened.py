@@ -24,6 +24,7 @@ from pydumpfile.filter.classify import PageFilter
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import STDOUT, Target
 from pydumpfile.sources.elf import ElfSource
+from pydumpfile.sources.image import FileImage
 from tests.badmemory import BadMemory
 from tests.builders import BuiltCore
 from tests.conftest import MIB, SMALL, CoreMaker
@@ -37,12 +38,12 @@ SourceMaker = Callable[[BuiltCore], ElfSource]
 
 
 def good_memory(built: BuiltCore) -> ElfSource:
-    return ElfSource(os.open(built.path, os.O_RDONLY), str(built.path))
+    return ElfSource(FileImage(os.open(built.path, os.O_RDONLY), str(built.path)))
 
 
 def bad_memory(built: BuiltCore) -> ElfSource:
     """A few pages that cannot be read, where the dead kernel's own tables are not."""
-    source = BadMemory(os.open(built.path, os.O_RDONLY), str(built.path))
+    source = BadMemory(FileImage(os.open(built.path, os.O_RDONLY), str(built.path)))
     pages = [pfn for pfn in range(0x2000, built.max_mapnr) if pfn % 97 == 0]
     source.bad_pfns = frozenset(pages)
     return source

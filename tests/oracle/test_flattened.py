@@ -14,6 +14,7 @@ import pytest
 import pydumpfile
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import Target
+from pydumpfile.sources.image import FileImage
 from tests.badmemory import BadMemory
 
 from . import witness
@@ -87,7 +88,9 @@ def test_crash_knows_lost_pages_and_shows_nothing_else_for_them(
         kept = [pfn for pfn in each(whole.kept) if any(whole.page(pfn)[:16])][-400:-390]
         words = {pfn: whole.page(pfn)[:8][::-1].hex() for pfn in kept}
     lost = kept[3:6]
-    source = BadMemory(os.open(evidence.core.vmcore, os.O_RDONLY), str(evidence.core.vmcore))
+    source = BadMemory(
+        FileImage(os.open(evidence.core.vmcore, os.O_RDONLY), str(evidence.core.vmcore))
+    )
     source.bad_pfns = frozenset(lost)
     dump = tmp_path / "dump"
     with pydumpfile.Vmcore(source) as vmcore:
