@@ -16,7 +16,7 @@ from pydumpfile.codecs import available
 from pydumpfile.errors import FaultError
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.packing import BATCH_PAGES, make_packer
-from pydumpfile.pfn import Ranges
+from pydumpfile.pfn import AddressSet
 from pydumpfile.sinks import Target
 
 _N_PLACES = 32
@@ -93,7 +93,7 @@ def _sample(vmcore: Vmcore) -> bytearray:
     return sample
 
 
-def _places(memory: Ranges, page_shift: int) -> Iterator[int]:
+def _places(memory: AddressSet, page_shift: int) -> Iterator[int]:
     """Evenly spread pfns."""
     step = max(memory.total // _N_PLACES, _PAGES_A_PLACE << page_shift)
     to_go = step // 2
@@ -119,7 +119,7 @@ def _try_codec(name: str, sample: bytearray, page_size: int) -> Trial:
 
 def _target_speed(target: Target) -> Optional[float]:
     """Bytes a second that reach the disk beside ``target``; None where that cannot be tried."""
-    if target.fd is not None:
+    if target.fd is not None or target.dry_run:
         return None
     piece = os.urandom(_PIECE_SIZE)
     try:

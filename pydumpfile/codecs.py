@@ -90,7 +90,7 @@ class Codec:
         self.library = library.soname
         self.level = _check_level(f"{name} by {library.soname}", library.levels, level)
         self.signature = library.signature
-        self.function = _address_of(loaded, library.function)
+        self.function = library_function(loaded, library.function)
         self._held = library.workspace(loaded, self.level)
         self.workspace = self._held.address if self._held else 0
         at_level = f", level {self.level}" if library.levels else ""
@@ -142,7 +142,11 @@ def _check_level(what: str, levels: range, level: Optional[int]) -> int:
     raise UsageError(f"{what} has {has}, not {level}")
 
 
-def _address_of(library: ctypes.CDLL, function: str) -> int:
+def library_function(library: ctypes.CDLL, function: str) -> int:
+    """The address of ``function``.
+
+    :raises UnsupportedError: the library is too old to have it.
+    """
     try:
         return ctypes.cast(getattr(library, function), ctypes.c_void_p).value or 0
     except AttributeError as error:

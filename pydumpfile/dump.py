@@ -77,7 +77,13 @@ class Statistics:
         self.dry_run = False
         self.scan_seconds = 0.0
         self.copy_seconds = 0.0
+        self.source_incomplete = False
         self.warnings: list[str] = []
+
+    @property
+    def incomplete(self) -> bool:
+        """Pages are missing that should be there, as far as is known."""
+        return self.lost > 0 or self.source_incomplete
 
     @property
     def stored(self) -> int:
@@ -123,6 +129,7 @@ class _Job:
         self._target = target
         self._progress = Throttled(progress)
         self._filter = PageFilter(vmcore, level)
+        level = self._filter.level
         self._share_zero = bool(level & Level.ZERO)
         self._copiers = [
             Copier(
@@ -143,6 +150,7 @@ class _Job:
             page_size=1 << vmcore.page_shift,
             existing=self._filter.exists.total,
         )
+        self._statistics.source_incomplete = vmcore.source.incomplete
         self._statistics.max_pfn = self._filter.max_pfn
         self._statistics.dry_run = target.dry_run
 
@@ -154,7 +162,7 @@ class _Job:
         try:
             self._judge(sink, kept)
             self._copy(sink, kept)
-            sink.finish(complete=not self._statistics.lost)
+            sink.finish(complete=not self._statistics.incomplete)
             self._statistics.bytes_written = sink.size
         finally:
             sink.close()
@@ -194,6 +202,8 @@ class _Job:
             notes_size=source.notes_size,
             vmcoreinfo_off=source.vmcoreinfo_off,
             vmcoreinfo_size=len(source.vmcoreinfo or b""),
+            eraseinfo=source.eraseinfo,
+            lacks_mem_map=source.lacks_mem_map,
         )
 
     def _judge(self, sink: Union[KdumpSink, SplitSink], kept: KeptPages) -> None:
@@ -204,7 +214,7 @@ class _Job:
         sink.write_notes(self._vmcore.source.iter_notes())
         for bounds in page_filter.window_bounds():
             existing = Bitmap(*bounds)
-            existing.set_ranges(page_filter.exists.within(*bounds))
+            page_filter.exists.mark(existing)
             sink.write_bitmap1(existing)
         for window in kept.judged():
             sink.write_bitmap2(window)
@@ -238,6 +248,10 @@ class _Job:
             warnings.append(
                 f"{statistics.lost} pages could not be read and are not in the dump, which stays "
                 "marked incomplete; all others are"
+            )
+        if statistics.source_incomplete:
+            warnings.append(
+                f"{self._vmcore.source.path} is marked incomplete, and so is what was made of it"
             )
         if not self._vmcore.utsname_bytes:
             warnings.append("the kernel's name and version could not be read")

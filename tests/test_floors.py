@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pydumpfile"
 FLOORS = {
     "errors": 0, "pfn": 0, "bitmap": 0, "progress": 0, "loops": 0, "variants": 0, "_version": 0,
     "bitruns": 0, "stopwatch": 0,
-    "formats": 1, "codecs": 1,
+    "formats": 1, "codecs": 1, "decoders": 1,
     "sources": 2, "sinks": 2,
     "memory": 3,
     "kernel": 4,
@@ -31,6 +31,8 @@ FLOORS = {
 # (module, module it may import).
 NEIGHBOURS = {
     ("codecs", "formats.kdump"),  # the flags by which the format knows them
+    ("decoders", "codecs"),  # memory to work in, and functions by name
+    ("decoders", "formats.kdump"),  # likewise
     ("elfdump", "dump"),  # what became of the pages is told alike
     ("report.profile", "dump"),  # the statistics it tells
     ("report.summary", "dump"),  # likewise

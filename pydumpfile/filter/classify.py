@@ -71,7 +71,9 @@ class PageFilter:
         as_makedumpfile: bool = False,
     ) -> None:  # fmt: skip
         self.vmcore = vmcore
-        self.level = level
+        before = Level(vmcore.source.dump_level or 0)
+        self.level = level | before
+        """What was asked for, and what the source went through before."""
         self.tally = Tally()
         self._as_makedumpfile = as_makedumpfile
         self.exists = self._pages(vmcore.source.exists)
@@ -91,7 +93,7 @@ class PageFilter:
         try:
             self._prepare(vmcore, vmcore.need_facts())
         except (MissingFactError, FormatError, FaultError) as error:
-            if level & ~Level.ZERO:
+            if level & ~Level.ZERO & ~before:
                 raise
             self.handicap = str(error)
 
@@ -109,6 +111,10 @@ class PageFilter:
         self.max_pfn = min(self.max_pfn, self._mem_map.end_pfn)
         self.exists = self.exists.clipped(0, self.max_pfn)
         self.candidates = self.candidates.clipped(0, self.max_pfn)
+        # What a dump lacks was judged before, and belongs to what is judged now: a free block is
+        # known by its first page. An ELF core's holes are as if there had never been memory.
+        is_dump = vmcore.source.dump_level is not None
+        self._described = self.exists if is_dump else self.candidates
         self._plan = make_plan(facts, self.level)
         self._classifier = make_classifier(self._plan)
         if self.level & Level.FREE and not marks_free_pages(facts):
@@ -183,7 +189,7 @@ class PageFilter:
         """The windows by the pages' own struct pages and the free lists."""
         for first_pfn, end_pfn in self.window_bounds():
             window = Bitmap(first_pfn, end_pfn)
-            window.set_ranges(self.candidates.within(first_pfn, end_pfn))
+            self.candidates.mark(window)
             for kind, spill_pfn in enumerate(self.tally.spill_pfn):
                 self.tally.left_out[kind] += window.clear_range(first_pfn, spill_pfn)
             if self.scans:
@@ -199,20 +205,22 @@ class PageFilter:
             yield window
 
     def _scan(self, piece: MemMapPiece, window: Bitmap) -> None:
-        """Judge the pages of ``piece`` that lie in the window and of which the file has bytes."""
+        """Judge the pages of ``piece`` that lie in the window and that the file knows of."""
         if piece.first_pfn != self._scanned_pfn:
             self._scanned_pfn = piece.first_pfn
             self.tally.resume_pfn = 0
         start = max(piece.first_pfn, window.first_pfn)
         end = min(piece.end_pfn, window.end_pfn)
-        for first_pfn, end_pfn in self.candidates.within(start, end):
+        for first_pfn, end_pfn in self._described.within(start, end):
             while first_pfn < end_pfn:
                 # Whole groups, so that every compound head has its second struct page beside it.
                 block_pfn = align_down(first_pfn, _GROUP_PFNS)
                 stop_pfn = min(end_pfn, align_down(first_pfn, _BLOCK_PFNS) + _BLOCK_PFNS)
                 block_end = min(piece.end_pfn, align_up(stop_pfn, _GROUP_PFNS))
                 pages, lost = self._struct_pages(piece, block_pfn, block_end)
-                self.tally.unreadable += sum(first_pfn <= pfn < stop_pfn for pfn in lost)
+                self.tally.unreadable += sum(
+                    first_pfn <= pfn < stop_pfn and pfn in window for pfn in lost
+                )
                 self._classifier.classify(pages, block_pfn, first_pfn, stop_pfn, window, self.tally)
                 first_pfn = stop_pfn
 

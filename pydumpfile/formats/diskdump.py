@@ -14,7 +14,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from pydumpfile.errors import FormatError, TruncatedError
+from pydumpfile.errors import FormatError, TruncatedError, UnsupportedError
 from pydumpfile.formats.kdump import SIGNATURE, UTSNAME_FIELD_SIZE
 
 MAX_BLOCK_SIZE = 64 << 10
@@ -25,9 +25,6 @@ _MAX_SUB_HDR_SIZE = 1 << 16
 _MAX_SUB_HEADER_BYTES = 104
 START_SIZE = MAX_BLOCK_SIZE + _MAX_SUB_HEADER_BYTES
 """Bytes from the start of a file that hold both headers, whatever the block size."""
-
-DUMP_DH_EXCLUDED_VMEMMAP = 0x10
-"""Of the status: struct pages that describe nothing but left out pages were left out as well."""
 
 
 class _Encoding(NamedTuple):
@@ -59,6 +56,8 @@ assert [e.sub_header.size for e in _ENCODINGS] == [104, 104, 80, 96, 96]
 
 _FIELDS_BY_VERSION = (1, 2, 5, 7, 9, 11, 14)
 """How many fields of the sub header there were in version 0, 1, 2, ..."""
+_SIZES_BY_VERSION_64 = (8, 16, 32, 48, 64, 80, 104)
+"""How many bytes that was on 64-bit machines."""
 
 
 class SubHeader(NamedTuple):
@@ -202,13 +201,13 @@ def _leads_into_block(headers: Headers) -> bool:
     )
 
 
-class Descriptor(NamedTuple):
-    """``struct page_desc``."""
+def pack_sub_header(headers: Headers, sub: SubHeader) -> bytes:
+    """``sub`` as a file with ``headers`` has it: no field that is newer than its version.
 
-    offset: int
-    size: int
-    flags: int
-
-
-DESCRIPTORS: dict[str, Struct] = {order: Struct(order + "qII8x") for order in "<>"}
-"""One descriptor, by byte order: fields of :class:`Descriptor`, then ``page_flags``, always 0."""
+    :raises UnsupportedError: it is of a 32-bit machine.
+    """
+    encoding = next(e for e in _ENCODINGS if e.name == headers.encoding)
+    if encoding.header.size != _ENCODINGS[0].header.size:
+        raise UnsupportedError("writing a kdump-compressed file of a 32-bit machine")
+    n_bytes = _SIZES_BY_VERSION_64[min(headers.version, len(_SIZES_BY_VERSION_64) - 1)]
+    return encoding.sub_header.pack(*sub)[:n_bytes]

@@ -26,6 +26,8 @@ DUMP_DH_COMPRESSED_ZLIB = 0x1
 DUMP_DH_COMPRESSED_LZO = 0x2
 DUMP_DH_COMPRESSED_SNAPPY = 0x4
 DUMP_DH_COMPRESSED_INCOMPLETE = 0x8
+DUMP_DH_EXCLUDED_VMEMMAP = 0x10
+"""Struct pages that describe nothing but pages left out were left out as well."""
 DUMP_DH_COMPRESSED_ZSTD = 0x20
 
 UTSNAME_FIELDS = 6
@@ -66,7 +68,7 @@ class Header(NamedTuple):
 
 
 class SubHeader(NamedTuple):
-    """``struct kdump_sub_header``, version 6, of a dump from which nothing was erased."""
+    """``struct kdump_sub_header``, version 6."""
 
     phys_base: int
     dump_level: int
@@ -79,6 +81,8 @@ class SubHeader(NamedTuple):
     """1 if the file is a part of a dump: it has the pages [start_pfn_64, end_pfn_64) alone."""
     start_pfn_64: int = 0
     end_pfn_64: int = 0
+    offset_eraseinfo: int = 0
+    size_eraseinfo: int = 0
 
     def pack(self) -> bytes:
         """The 104 bytes at offset block_size."""
@@ -86,7 +90,8 @@ class SubHeader(NamedTuple):
             self.phys_base & (1 << 64) - 1, self.dump_level, self.split,
             min(self.start_pfn_64, _U32_MAX), min(self.end_pfn_64, _U32_MAX),
             self.offset_vmcoreinfo, self.size_vmcoreinfo, self.offset_note, self.size_note,
-            0, 0, self.start_pfn_64, self.end_pfn_64, self.max_mapnr_64,
+            self.offset_eraseinfo, self.size_eraseinfo,
+            self.start_pfn_64, self.end_pfn_64, self.max_mapnr_64,
         )  # fmt: skip
 
 

@@ -129,7 +129,10 @@ class Vmcore:
 
     @cached_property
     def utsname_bytes(self) -> Optional[bytes]:
-        """``struct new_utsname`` as it lies in memory; None if it cannot be found or read."""
+        """``struct new_utsname`` as it lies in memory, else as the file has it; None without."""
+        return self._utsname_in_memory() or self.source.utsname_bytes
+
+    def _utsname_in_memory(self) -> Optional[bytes]:
         vaddr = self.facts.find_symbol("init_uts_ns") if self.facts else None
         if self.facts is None or vaddr is None:
             return None
@@ -154,8 +157,9 @@ class Vmcore:
 
     @cached_property
     def crash_time(self) -> int:
-        """When the kernel panicked, in seconds since the epoch; 0 if it does not say."""
-        return (self.facts.within("CRASHTIME", 0, _LAST_SECOND) or 0) if self.facts else 0
+        """When the kernel panicked, in seconds since the epoch; 0 if nothing says."""
+        said = self.facts.within("CRASHTIME", 0, _LAST_SECOND) if self.facts else None
+        return said or min(self.source.crash_time, _LAST_SECOND)
 
     def _check_page_size(self) -> None:
         said = self.facts.find("PAGESIZE") if self.facts else None

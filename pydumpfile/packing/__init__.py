@@ -46,8 +46,8 @@ class Packer(Protocol):
         :return: how many pages the batch has, and the offset of the last; at least one must be set.
         """
 
-    def spans(self) -> list[Range]:
-        """The byte ranges that must be read for the batch, small gaps joined."""
+    def spans(self, gap_pages: int = READ_GAP_PAGES) -> list[Range]:
+        """The byte ranges that must be read for the batch, gaps up to ``gap_pages`` joined."""
 
     def make_dense(self) -> list[int]:
         """From now on pages lie one behind the other; the offsets they were listed at."""

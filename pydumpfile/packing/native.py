@@ -55,10 +55,10 @@ class NativePacker:
         )  # fmt: skip
         return self._n, int(self._offs[self._n - 1])
 
-    def spans(self) -> list[Range]:
+    def spans(self, gap_pages: int = READ_GAP_PAGES) -> list[Range]:
         """The byte ranges to read."""
         n = lib.pydump_spans(
-            self._offs, self._n, self._page_size, READ_GAP_PAGES * self._page_size, self._pairs
+            self._offs, self._n, self._page_size, gap_pages * self._page_size, self._pairs
         )
         flat = ffi.unpack(self._pairs, 2 * n)
         return list(zip(flat[0::2], flat[1::2]))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.codecs import Codec
 from pydumpfile.errors import FaultError
-from pydumpfile.packing import LaidOut, Packer
+from pydumpfile.packing import READ_GAP_PAGES, LaidOut, Packer
 from pydumpfile.sources.base import Source
 from pydumpfile.sources.filebytes import WINDOW_SIZE
 
@@ -82,7 +82,8 @@ class Copier:
         self.lost = {}
         paddr = self._first_pfn << self._page_shift
         try:
-            pages = self._source.view(paddr, self._size, self._packer.spans())
+            spans = self._packer.spans(READ_GAP_PAGES if self._source.reads_gaps else 0)
+            pages = self._source.view(paddr, self._size, spans)
         except FaultError:
             pages = self._read_page_by_page()
         self.n_zero = self._packer.encode(pages, self.lost, self._share_zero)

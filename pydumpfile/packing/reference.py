@@ -37,11 +37,11 @@ class ReferencePacker:
         self._offs = [(bit - first_bit) * self._page_size for bit in found]
         return len(self._offs), self._offs[-1]
 
-    def spans(self) -> list[Range]:
+    def spans(self, gap_pages: int = READ_GAP_PAGES) -> list[Range]:
         """The byte ranges to read."""
         spans: list[Range] = []
         for off in self._offs:
-            if spans and off <= spans[-1][1] + READ_GAP_PAGES * self._page_size:
+            if spans and off <= spans[-1][1] + gap_pages * self._page_size:
                 spans[-1] = (spans[-1][0], off + self._page_size)
             else:
                 spans.append((off, off + self._page_size))

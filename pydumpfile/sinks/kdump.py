@@ -16,6 +16,7 @@ from pydumpfile.bitmap import Bitmap
 from pydumpfile.formats.kdump import (
     DESCRIPTOR_SIZE,
     DUMP_DH_COMPRESSED_INCOMPLETE,
+    DUMP_DH_EXCLUDED_VMEMMAP,
     LOST,
     Header,
     Layout,
@@ -43,6 +44,10 @@ class Subject(NamedTuple):
     vmcoreinfo_off: int
     """Within the notes."""
     vmcoreinfo_size: int
+    eraseinfo: bytes = b""
+    """What was erased from the pages, as text."""
+    lacks_mem_map: bool = False
+    """Struct pages that describe nothing but pages left out were left out as well."""
 
 
 class KdumpSink:
@@ -65,7 +70,8 @@ class KdumpSink:
         self._codec_flag = codec_flag
         self._part = part
         self._data_buffer_size = data_buffer_size
-        self._layout = Layout.plan(subject.page_size, subject.notes_size, subject.max_mapnr)
+        behind_sub_header = subject.notes_size + len(subject.eraseinfo)
+        self._layout = Layout.plan(subject.page_size, behind_sub_header, subject.max_mapnr)
         self._descriptors = Gathered(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
         self._data = Gathered(output, 0, 0)
         self.zero_off = 0
@@ -85,6 +91,8 @@ class KdumpSink:
         """Say what the dump is of, and that it is incomplete."""
         self._output.write_at(0, self._header(DUMP_DH_COMPRESSED_INCOMPLETE))
         self._output.write_at(self._subject.page_size, self._sub_header().pack())
+        if self._subject.eraseinfo:
+            self._output.write_at(self._eraseinfo_off, self._subject.eraseinfo)
 
     def set_part(self, part: Range) -> None:
         """Which pages this part of a split dump gets is known now; its output has to be a file."""
@@ -176,7 +184,7 @@ class KdumpSink:
         return Header(
             utsname=subject.utsname,
             tv_sec=subject.crash_time,
-            status=self._codec_flag | incomplete,
+            status=self._codec_flag | incomplete | DUMP_DH_EXCLUDED_VMEMMAP * subject.lacks_mem_map,
             block_size=layout.block_size,
             sub_hdr_size=layout.sub_hdr_size,
             bitmap_blocks=layout.bitmap_blocks,
@@ -199,7 +207,14 @@ class KdumpSink:
             split=int(self._part is not None),
             start_pfn_64=start_pfn,
             end_pfn_64=end_pfn,
+            offset_eraseinfo=self._eraseinfo_off if subject.eraseinfo else 0,
+            size_eraseinfo=len(subject.eraseinfo),
         )
+
+    @property
+    def _eraseinfo_off(self) -> int:
+        """Behind the notes, where its place is known from the start."""
+        return self._layout.notes_off + self._subject.notes_size
 
 
 def _with_lost(descriptors: Bytes, lost: Collection[int]) -> bytearray:

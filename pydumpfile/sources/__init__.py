@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import os
 
-from pydumpfile.errors import FormatError, InputError, UnsupportedError
+from pydumpfile.errors import FormatError, InputError, PydumpfileError, UnsupportedError
 from pydumpfile.formats.elf import ELFMAG
+from pydumpfile.formats.flattened import SIGNATURE as FLATTENED_SIGNATURE
+from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
 from pydumpfile.sources.base import Source
 from pydumpfile.sources.elf import ElfSource
-from pydumpfile.sources.image import FileImage
+from pydumpfile.sources.image import FileImage, Image
 
 __all__ = ["Source", "open_source"]
 
-_OTHERS = (
-    (b"KDUMP   ", "a kdump-compressed dump as input"),
-    (b"DISKDUMP", "a diskdump as input"),
-    (b"makedumpfile\0", "a flattened dump as input"),
-    (b"sadump\0\0", "a Fujitsu sadump as input"),
-    (b"\x01\xef\x00\xfe", "an LKCD dump as input"),
-)
+_MAGIC_SIZE = 16
 
 
 def open_source(path: str, use_mmap: bool = True) -> Source:
@@ -35,23 +31,44 @@ def open_source(path: str, use_mmap: bool = True) -> Source:
     except OSError as error:
         raise InputError(path, error.errno, "opening the memory image") from error
     try:
-        magic = _magic(fd, path)
-        if magic.startswith(ELFMAG):
-            return ElfSource(FileImage(fd, path), use_mmap)
-        for start, what in _OTHERS:
-            if magic.startswith(start):
-                raise UnsupportedError(f"{path}: {what}")
-        raise FormatError(
-            path, 0, "an ELF vmcore", f"the bytes {magic[:8].hex(' ') or '(none: empty file)'}",
-            "give /proc/vmcore, a copy of it, or QEMU's dump-guest-memory output",
-        )  # fmt: skip
+        return _open_image(FileImage(fd, path), use_mmap)
     except BaseException:
         os.close(fd)
         raise
 
 
-def _magic(fd: int, path: str) -> bytes:
+def _open_image(image: Image, use_mmap: bool) -> Source:
+    magic = _start(image, _MAGIC_SIZE)
+    if magic.startswith(FLATTENED_SIGNATURE) and isinstance(image, FileImage):
+        from pydumpfile.sources.flattened import FlattenedImage  # noqa: PLC0415
+
+        return _open_image(FlattenedImage(image), use_mmap)
+    if magic.startswith(ELFMAG):
+        return ElfSource(image, use_mmap)
+    if magic.startswith(KDUMP_SIGNATURE):
+        from pydumpfile.sources.kdump import KdumpSource  # noqa: PLC0415
+
+        return KdumpSource(image, use_mmap)
+    raise _refusal(image, magic)
+
+
+def _refusal(image: Image, magic: bytes) -> PydumpfileError:
+    """Of a file that is nothing pydumpfile reads: by its name, if it has one."""
+    from pydumpfile.sources.recognise import LONGEST, recognise  # noqa: PLC0415
+
+    known = recognise(_start(image, LONGEST))
+    if known is not None:
+        name, advice = known
+        return UnsupportedError(f"{image.path}: {name} as input", advice)
+    return FormatError(
+        image.path, 0, "an ELF vmcore or a kdump-compressed dump",
+        f"the bytes {magic[:8].hex(' ') or '(none: empty file)'}",
+        "give /proc/vmcore, a copy of it, QEMU's dump-guest-memory output, or a dump",
+    )  # fmt: skip
+
+
+def _start(image: Image, size: int) -> bytes:
     try:
-        return os.pread(fd, 16, 0)
+        return image.read(0, size)
     except OSError as error:
-        raise InputError(path, error.errno, "reading the memory image") from error
+        raise InputError(image.path, error.errno, "reading the memory image") from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from pydumpfile.errors import FaultError
-from pydumpfile.pfn import Range, Ranges
+from pydumpfile.pfn import AddressSet, Range
 
 MAX_PADDR = 1 << 52
 """No supported machine addresses more: x86_64 has 52 physical address bits at most."""
@@ -24,12 +24,14 @@ class Source(abc.ABC):
     path: str
     machine: str
     """The architecture as utsname spells it: ``x86_64``."""
-    exists: Ranges
+    exists: AddressSet
     """Physical byte addresses that the machine had as memory."""
-    data: Ranges
+    data: AddressSet
     """Those of them for which the file holds bytes; a subset of ``exists``."""
     only_system_ram: bool
     """No memory of devices is among it: kexec lists what the kernel itself calls System RAM."""
+    is_live: bool = False
+    """The machine is running, and its memory changes while it is read."""
     phys_base_hint: Optional[int]
     """phys_base as the file's own layout suggests it, if it does."""
     notes_size: int
@@ -40,6 +42,22 @@ class Source(abc.ABC):
     """Where that text starts within the notes; 0 without it."""
     nr_cpus: int
     """NT_PRSTATUS notes: one for each CPU that was up."""
+    reads_gaps: bool = True
+    """What lies between two wanted ranges costs little to be read along with them."""
+
+    # What a file says that was a dump before; a vmcore says none of it.
+    dump_level: Optional[int] = None
+    """By what level pages were left out of it; None: it is no dump."""
+    incomplete: bool = False
+    """Nobody knows what it should have had besides: its writer never finished it."""
+    utsname_bytes: Optional[bytes] = None
+    """``struct new_utsname`` as the writer found it."""
+    crash_time: int = 0
+    """Seconds since the epoch; 0 if it does not say."""
+    eraseinfo: bytes = b""
+    """Text that tells what was erased from its pages."""
+    lacks_mem_map: bool = False
+    """Struct pages of pages left out were left out as well (makedumpfile's ``-e``)."""
 
     @abc.abstractmethod
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import Struct
 from typing import Optional
 
 from pydumpfile.errors import FormatError, UnsupportedError
@@ -49,3 +50,12 @@ def survey_notes(blobs: Iterable[tuple[int, bytes]], path: str) -> Notes:
                 raise UnsupportedError(f"{path}: a core of a Xen machine")
         notes.size += len(blob)
     return notes
+
+
+_VMCOREINFO = Struct("<III12s")
+
+
+def vmcoreinfo_note(text: bytes) -> bytes:
+    """The note that ``text`` would have come in."""
+    name = b"VMCOREINFO\0"
+    return _VMCOREINFO.pack(len(name), len(text), 0, name) + text + bytes(-len(text) % 4)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pydumpfile.errors import FormatError, TruncatedError
-from pydumpfile.formats.diskdump import DESCRIPTORS, START_SIZE, Headers, SubHeader, parse_headers
+from pydumpfile.formats.diskdump import START_SIZE, Headers, SubHeader, parse_headers
 from tests.builders import diskdump
 from tests.builders.diskdump import AARCH64, MACHINES, SINCE, SUB_FIELDS, X86_64, Machine, Spec
 from tests.builders.elfcore import note
@@ -108,9 +108,3 @@ def test_cut_short(size: int) -> None:
 def test_the_largest_block_is_within_the_start() -> None:
     spec = Spec({5: None}, AARCH64, level=31)
     assert headers_of(replace(spec)).sub == SubHeader(0, 31, *[0] * 11, 6)
-
-
-def test_descriptors() -> None:
-    raw = bytes.fromhex("0102030405060708 0a0b0c0d 10111213 0000000000000000")
-    assert DESCRIPTORS[">"].unpack(raw) == (0x0102030405060708, 0x0A0B0C0D, 0x10111213)
-    assert DESCRIPTORS["<"].unpack(raw) == (0x0807060504030201, 0x0D0C0B0A, 0x13121110)
