@@ -8,6 +8,8 @@ Lines of ``KEY=VALUE``. ``SYMBOL(x)`` is hexadecimal without 0x; ``SIZE(x)``, ``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _HEXADECIMAL = ("SYMBOL(", "KERNELOFFSET")
 
 
@@ -22,6 +24,11 @@ def parse(text: bytes) -> dict[str, str]:
         if equals:
             lines.setdefault(key, value)
     return lines
+
+
+def render(lines: Mapping[str, str]) -> bytes:
+    """The text that :func:`parse` makes ``lines`` of."""
+    return "".join(f"{key}={value}\n" for key, value in lines.items()).encode("ascii", "replace")
 
 
 def to_number(key: str, value: str) -> int:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel described from outside its core, with symbols where the linker put them.
+
+In the notation of VMCOREINFO, as ``makedumpfile -g`` writes it and ``-i`` reads it. What only holds
+for one boot of the kernel is no part of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
+
+from pydumpfile.errors import FormatError, InputError, OutputError
+from pydumpfile.formats import vmcoreinfo
+from pydumpfile.memory.x86_64 import START_KERNEL_MAP
+
+_MAX_SIZE = 1 << 20
+_LARGEST_IMAGE = 1 << 30
+"""KERNEL_IMAGE_SIZE with KASLR; behind it are modules."""
+_ADVICE = "give a file that makedumpfile -g or pydumpfile -g wrote"
+
+OF_ONE_BOOT = frozenset((
+    "CRASHTIME", "KERNELOFFSET", "NUMBER(phys_base)", "NUMBER(pgtable_l5_enabled)",
+    "NUMBER(sme_mask)", "NUMBER(MAX_PHYSMEM_BITS)", "NUMBER(VMALLOC_START)", "SYMBOL(vmemmap)",
+))  # fmt: skip
+"""Keys of VMCOREINFO that say nothing of the same kernel booted again."""
+
+# makedumpfile 1.7.2 takes an array without a length in DWARF, such as node_data, for this long.
+_NO_LENGTH = str((1 << 63) - 2)
+
+
+class Description(NamedTuple):
+    """What a file says of a kernel."""
+
+    lines: dict[str, str]
+    """By VMCOREINFO's keys."""
+    place: str
+    """The file, as error messages call it."""
+    banner: Optional[bytes] = None
+    """What lies at the symbol linux_banner: the kernel's version, compiler, and time of build."""
+
+    @property
+    def release(self) -> str:
+        """``uname -r``; empty if the file does not say."""
+        return self.lines.get("OSRELEASE", "")
+
+    def moved(self, kernel_offset: int) -> dict[str, str]:
+        """The lines with every symbol where KASLR put it."""
+        return {
+            key: f"{vmcoreinfo.to_number(key, value) + kernel_offset:x}"
+            if key.startswith("SYMBOL(") else value
+            for key, value in self.lines.items()
+        }  # fmt: skip
+
+
+def in_image(vaddr: int) -> bool:
+    """Whether ``vaddr`` is of the kernel image, all of which KASLR moves alike."""
+    return START_KERNEL_MAP <= vaddr < START_KERNEL_MAP + _LARGEST_IMAGE
+
+
+def read_description(path: str) -> Description:
+    """The vmcoreinfo file at ``path``, or the VMCOREINFO of a running kernel copied to a file.
+
+    :raises InputError: it cannot be read.
+    :raises FormatError: it is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MAX_SIZE + 1)
+    except OSError as error:
+        raise InputError(path, error.errno, "reading the vmcoreinfo file") from error
+    lines = vmcoreinfo.parse(text)
+    for key in ("OSRELEASE", "PAGESIZE"):
+        if key not in lines or len(text) > _MAX_SIZE:
+            raise FormatError(
+                path, 0, f"lines of VMCOREINFO, up to {_MAX_SIZE} bytes, with {key} among them",
+                f"{len(lines)} lines KEY=VALUE", _ADVICE,
+            )  # fmt: skip
+    return Description(_lasting(lines, path), path)
+
+
+def write_description(description: Description, path: str) -> None:
+    """Write a vmcoreinfo file to ``path``, in place of what is there.
+
+    :raises OutputError: it cannot be written.
+    """
+    text = vmcoreinfo.render(description.lines)
+    try:
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(path, error.errno or 0, "writing the vmcoreinfo file") from error
+
+
+def _lasting(lines: Mapping[str, str], path: str) -> dict[str, str]:
+    """Without what holds for one boot; the note of a kernel that KASLR had moved is moved back."""
+    try:
+        kernel_offset = vmcoreinfo.to_number("KERNELOFFSET", lines.get("KERNELOFFSET", "0"))
+        lasting = {}
+        for key, value in lines.items():
+            if key in OF_ONE_BOOT or (key.startswith("LENGTH(") and value == _NO_LENGTH):
+                continue
+            if key.startswith("SYMBOL("):
+                vaddr = vmcoreinfo.to_number(key, value)
+                if not in_image(vaddr):
+                    continue
+                value = f"{vaddr - kernel_offset:x}"
+            lasting[key] = value
+    except ValueError as error:
+        raise FormatError(path, 0, "lines of VMCOREINFO", str(error), _ADVICE) from error
+    return lasting
