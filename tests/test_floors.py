@@ -23,6 +23,7 @@ FLOORS = {
     "kernel": 4,
     "filter": 5, "packing": 5,
     "budget": 6, "codec_choice": 6, "dump": 6, "elfdump": 6, "logfile": 6, "rearrange": 6,
+    "reassemble": 6,
     "report": 6, "service": 6,
     "": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
@@ -35,6 +36,7 @@ NEIGHBOURS = {
     ("decoders", "formats.kdump"),  # likewise
     ("elfdump", "dump"),  # what became of the pages is told alike
     ("report.profile", "dump"),  # the statistics it tells
+    ("report.makedumpfile", "dump"),  # likewise
     ("report.summary", "dump"),  # likewise
     ("__main__", "cli"),
 }

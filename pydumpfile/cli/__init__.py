@@ -57,7 +57,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     understood, status = False, 0
     try:
         options = read(arguments)
-        level = options.message_level | 8 * options.debug
+        level = options.message_level | 8 * options.debug | 16 * options.show_stats
         console = Console(level, options.flattened, drop_in_name)
         check(options)
         understood = True
@@ -87,6 +87,8 @@ def _do(options: Options, console: Console) -> int:
         return jobs.check_params(options)
     if options.rearrange:
         return jobs.rearrange_stream(options, console)
+    if options.reassemble:
+        return jobs.reassemble_parts(options, console)
     if options.dump_dmesg:
         return jobs.write_log(options, console)
     return jobs.write_dump(options, console)

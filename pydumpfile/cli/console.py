@@ -22,7 +22,7 @@ CRASH_KERNEL_ONLY = "/proc/vmcore"
 
 
 class MessageLevel(IntFlag):
-    """Bits of ``--message-level``, as makedumpfile numbers them; 16 changes nothing here."""
+    """Bits of ``--message-level``, as makedumpfile numbers them."""
 
     PROGRESS = 1
     COMMON = 2
@@ -82,6 +82,16 @@ class Console:
     def detail(self, text: str) -> None:
         """What somebody looks for."""
         if self._level & MessageLevel.DETAIL:
+            write_line(text, self._out)
+
+    @property
+    def wants_report(self) -> bool:
+        """Whether makedumpfile's report is asked for."""
+        return bool(self._level & MessageLevel.REPORT)
+
+    def report(self, text: str) -> None:
+        """That report."""
+        if self.wants_report:
             write_line(text, self._out)
 
     def warn(self, text: str) -> None:

@@ -12,6 +12,8 @@ _HEAD = """\
 usage: pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] VMCORE DUMPFILE
        pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] -F VMCORE > STREAM
        pydumpfile [options] -R DUMPFILE < STREAM
+       pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] --split VMCORE DUMPFILE...
+       pydumpfile [options] --reassemble PART... DUMPFILE
        pydumpfile [options] --dump-dmesg VMCORE LOGFILE
        pydumpfile doctor | initramfs [--help]
 
@@ -32,6 +34,7 @@ dump levels (add them up; 31 leaves out all that can be):
 
 message levels (add them up; 7 if not given):
    1  progress     2  messages and the final table     4  errors     8  details
+  16  makedumpfile's report
 
 examples:
   pydumpfile -d 31 -z /proc/vmcore /var/crash/dump     the usual thing, in a crash kernel

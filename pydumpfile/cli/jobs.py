@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Optional
@@ -23,7 +22,12 @@ from pydumpfile.sinks import STDOUT, Target
 if TYPE_CHECKING:
     from pydumpfile.stopwatch import Stopwatch
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a smaller dump helps against; the last is -L's too."""
+
+
+_INCOMPLETE = "This is an incomplete dumpfile, but might analyzable."
+"""makedumpfile's words, which people look for."""
 
 
 def write_dump(options: Options, console: Console) -> int:
@@ -36,12 +40,16 @@ def write_dump(options: Options, console: Console) -> int:
     for warning in statistics.warnings:
         console.warn(warning)
     console.say(summary(statistics))
+    if console.wants_report:
+        from pydumpfile.report.makedumpfile import makedumpfile_report  # noqa: PLC0415
+
+        console.report(makedumpfile_report(statistics))
     if stopwatch is not None:
         from pydumpfile.report.profile import profile  # noqa: PLC0415
 
         console.say(profile(statistics, stopwatch))
-    console.say(f"The dumpfile is saved to {statistics.path}.")
-    return FaultError.exit_code if statistics.lost else 0
+    console.say(_saved(options, statistics.path))
+    return FaultError.exit_code if statistics.incomplete else 0
 
 
 def write_log(options: Options, console: Console) -> int:
@@ -58,17 +66,35 @@ def write_log(options: Options, console: Console) -> int:
     return 0
 
 
+def reassemble_parts(options: Options, console: Console) -> int:
+    """What ``--split`` wrote, to DUMPFILE."""
+    from pydumpfile.reassemble import reassemble  # noqa: PLC0415
+
+    *parts, path = options.operands
+    progress = console.progress()
+    try:
+        joined = reassemble(parts, _target(options, (path,), flattened=False), progress)
+    finally:
+        if progress:
+            progress.close()
+    if joined.incomplete:
+        console.warn(f"{path} is marked incomplete, as are {', '.join(joined.incomplete)}")
+        console.say(_INCOMPLETE)
+    console.say(_saved(options, path))
+    return FaultError.exit_code if joined.incomplete else 0
+
+
 def rearrange_stream(options: Options, console: Console) -> int:
     """What ``-F`` wrote, from standard input to DUMPFILE."""
     from pydumpfile.rearrange import rearrange  # noqa: PLC0415
 
     progress = console.progress()
     try:
-        rearrange(sys.stdin.fileno(), Target(options.operands[0], options.force), progress)
+        rearrange(sys.stdin.fileno(), _target(options, options.operands, False), progress)
     finally:
         if progress:
             progress.close()
-    console.say(f"The dumpfile is saved to {options.operands[0]}.")
+    console.say(_saved(options, options.operands[0]))
     return 0
 
 
@@ -126,17 +152,31 @@ def _dump_with_retries(
                 options.compress_level, stopwatch,
             )  # fmt: skip
         except OutputError as error:
-            if error.errno not in _NO_SPACE or target.fd is not None or next_level is None:
+            if error.errno not in _NO_SPACE:
                 raise
-            console.warn(
-                f"{target.path}: {os.strerror(error.errno)} for a dump of level {level}; trying "
-                f"again at level {next_level}"
-            )
+            console.say(f"Can't write the dump file({error.path}). {error.reason}")
+            if target.fd is not None or next_level is None:
+                if target.fd is None and not target.dry_run:
+                    console.say(_INCOMPLETE)
+                raise
+            console.say(f"Retry to create a dumpfile by dump_level({next_level}).")
+            warning = f"no space for a dump of level {level}: trying again at level {next_level}"
+            console.warn(f"{error.path}: {warning}")
             target = target._replace(overwrite=True)
         finally:
             if progress:
                 progress.close()
     raise AssertionError("parse() gives at least one level")
+
+
+def _saved(options: Options, path: str) -> str:
+    """What was written, in makedumpfile's words; the truth if nothing was."""
+    if options.dry_run:
+        return "Nothing is written: this was a dry run."
+    if options.split:
+        *others, last = options.operands[1:]
+        return f"The dumpfiles are saved to {', '.join(others)}, and {last}."
+    return f"The dumpfile is saved to {'STDOUT' if options.flattened else path}."
 
 
 def _stopwatch() -> Stopwatch:
@@ -155,8 +195,14 @@ def _choose_codec(vmcore: Vmcore, target: Target, n_threads: int, console: Conso
 
 def _target(options: Options, names: tuple[str, ...], flattened: bool) -> Target:
     if options.flattened:
-        return Target(STDOUT, flattened=flattened, fd=sys.stdout.fileno())
-    return Target(names[0], options.force)
+        target = Target(STDOUT, flattened=flattened, fd=sys.stdout.fileno())
+    else:
+        target = Target(names[0], options.force)
+    if options.split:
+        target = target._replace(parts=names)
+    if options.splitblock_size is not None:
+        target = target._replace(splitblock_size=options.splitblock_size)
+    return target._replace(size_limit=options.size_limit, dry_run=options.dry_run)
 
 
 def _headline(vmcore: Vmcore) -> str:

@@ -20,6 +20,7 @@ _MAX_LEVELS = 32
 _MAX_THREADS = 1 << 20
 """Of a machine with more CPUs than are of use nobody shall have no dump."""
 _SUFFIXES = "KMGTPE"
+_PAGE_SIZE = 4096
 
 
 class SpellingError(UsageError):
@@ -35,6 +36,14 @@ class Options(NamedTuple):
     levels: tuple[int, ...] = (0,)
     """Tried one after the other while there is no space for the dump."""
     flattened: bool = False
+    size_limit: Optional[int] = None
+    """Bytes."""
+    split: bool = False
+    splitblock_size: Optional[int] = None
+    """Bytes of memory."""
+    reassemble: bool = False
+    dry_run: bool = False
+    show_stats: bool = False
     rearrange: bool = False
     dump_dmesg: bool = False
     partial_dmesg: bool = False
@@ -105,6 +114,31 @@ def _size(text: str) -> int:
     return int(digits) << shift
 
 
+def _size_limit(text: str) -> int:
+    """As C reads numbers (0x100000 and 010 are some), with one of the suffixes or without."""
+    is_hex = text[:2].lower() == "0x"
+    digits, shift = text, 0
+    if text[-1:].upper() in tuple(_SUFFIXES[:-1] if is_hex else _SUFFIXES):
+        digits, shift = text[:-1], 10 * (_SUFFIXES.index(text[-1].upper()) + 1)
+    base = 16 if is_hex else 8 if digits[:1] == "0" else 10
+    try:
+        limit = int(digits, base) if digits.isascii() and digits.isalnum() else 0
+    except ValueError:
+        limit = 0
+    if not 0 < limit << shift < 1 << 63:
+        raise UsageError(f"Limit size({text[:40]}) is invalid; give bytes, or as 500M or 4G")
+    return limit << shift
+
+
+def _splitblock(text: str) -> int:
+    size = _number("split block size", 1 << 40)(text) << 10
+    if not size or size % _PAGE_SIZE:
+        raise UsageError(
+            f"a split block of {text} KiB is no multiple of the {_PAGE_SIZE >> 10} KiB of a page"
+        )
+    return size
+
+
 def _codec(text: str) -> str:
     if text not in (*NAMES, AUTO):
         raise UsageError(f"compression {text[:40]!r} is not one of {', '.join(NAMES)}, {AUTO}")
@@ -128,6 +162,14 @@ OPTIONS = (
            "N", _compress_level, extra=True),
     Option("-d", "levels", "leave out pages by level, 0 to 31 (default: 0, none); of several"
            " the next is tried when there is no space", "LEVEL[,...]", _levels),
+    Option("-L", "size_limit", "take SIZE bytes, as 500M or 4G, for all the space there is",
+           "SIZE", _size_limit),
+    Option("--split", "split", "write the dump as several DUMPFILEs, for several disks"),
+    Option("--splitblock-size", "splitblock_size", "end parts at multiples of this much memory"
+           " (default: 1048576, 1 GiB)", "KIB", _splitblock),
+    Option("--reassemble", "reassemble", "make DUMPFILE of the PARTs that --split wrote"),
+    Option("--dry-run", "dry_run", "write nothing, only say what would be"),
+    Option("--show-stats", "show_stats", "show makedumpfile's report of pages by kind as well"),
     Option("-F", "flattened", "write to standard output, for a pipe; messages to standard error"),
     Option("-R", "rearrange", "make DUMPFILE of what -F wrote, from standard input"),
     Option("--dump-dmesg", "dump_dmesg", "write the kernel's log instead of a dump"),
@@ -157,12 +199,6 @@ OPTIONS = (
     Option("-i", "", "", "FILE", unsupported="a vmcoreinfo file"),
     Option("-x", "", "", "VMLINUX", unsupported="a vmlinux as description of the kernel"),
     Option("-X", "", "", unsupported="leaving out Xen's domU pages"),
-    Option("-L", "", "", "SIZE", unsupported="a limit on the dump's size"),
-    Option("--split", "", "", unsupported="splitting a dump"),
-    Option("--splitblock-size", "", "", "KIB", unsupported="splitting a dump"),
-    Option("--reassemble", "", "", unsupported="joining the parts of a dump"),
-    Option("--dry-run", "", "", unsupported="a dry run"),
-    Option("--show-stats", "", "", unsupported="makedumpfile's report"),
     Option("--mem-usage", "", "", unsupported="the memory usage of the running kernel"),
     Option("--vtop", "", "", "ADDRESS", unsupported="showing a page-table walk"),
     Option("--config", "", "", "FILE", unsupported="erasing data"),
@@ -245,10 +281,10 @@ def check(options: Options) -> None:
     for flag, other in _NEEDS:
         if _is_given(options, flag) and not _is_given(options, other):
             raise UsageError(f"{flag} only goes with {other}")
-    wanted = operand_names(options)
-    if len(options.operands) != len(wanted):
-        given = " ".join(options.operands) or "none"
-        raise UsageError(f"expected {' '.join(wanted)}, found {given}")
+    wanted, given = operand_names(options), len(options.operands)
+    if given < len(wanted) or (given > len(wanted) and not any("..." in name for name in wanted)):
+        found = " ".join(options.operands) or "none"
+        raise UsageError(f"expected {' '.join(wanted)}, found {found}")
 
 
 def glimpse(arguments: Sequence[str]) -> Options:
@@ -302,9 +338,13 @@ def _words() -> Iterator[str]:
 
 
 def operand_names(options: Options) -> tuple[str, ...]:
-    """The operands that ``options`` take."""
+    """The operands that ``options`` take; ``...`` behind a name means that there may be more."""
     if options.rearrange:
         return ("DUMPFILE",)
+    if options.reassemble:
+        return ("PART...", "DUMPFILE")
+    if options.split:
+        return ("VMCORE", "DUMPFILE", "DUMPFILE...")
     if options.flattened:
         return ("VMCORE",)
     return ("VMCORE", "DUMPFILE")

@@ -31,8 +31,9 @@ def _lines(statistics: Statistics) -> Iterator[str]:
         size = format_size(pages * statistics.page_size)
         yield f"{label:<22}{pages:>12} {size:>12} {share:>6.1f}%"
     seconds = statistics.scan_seconds + statistics.copy_seconds
+    written = "would be written, found" if statistics.dry_run else "written"
     yield (
-        f"{format_size(statistics.bytes_written)} written in {seconds:.2f} s "
+        f"{format_size(statistics.bytes_written)} {written} in {seconds:.2f} s "
         f"({statistics.scan_seconds:.2f} s judging, {statistics.copy_seconds:.2f} s copying), "
         f"level {statistics.level}, compression {statistics.compressor}"
     )

@@ -157,7 +157,7 @@ def test_a_stream_has_standard_output_to_itself(
 ) -> None:
     out, err = run(link, "-c", "-d", 31, "-F", small.path)
     assert out.startswith(b"makedumpfile\0")
-    assert b"saved to standard output" in err
+    assert b"The dumpfile is saved to STDOUT." in err
     assert err.endswith(b"\nmakedumpfile Completed.\n")
     run(link, "-R", tmp_path / "rearranged", stdin=out)
     run(link, "-c", "-d", 31, small.path, tmp_path / "direct")
