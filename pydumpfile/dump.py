@@ -80,6 +80,13 @@ class Statistics:
         self.source_incomplete = False
         self.warnings: list[str] = []
 
+    def count(self, page_filter: PageFilter) -> None:
+        """Take over what ``page_filter`` has counted; it has judged all pages."""
+        left_out = page_filter.tally.left_out
+        self.left_out = {kind: left_out[kind] for kind in Kind}
+        self.filtered_before = self.existing - page_filter.candidates.total
+        self.kept = page_filter.candidates.total - sum(left_out)
+
     @property
     def incomplete(self) -> bool:
         """Pages are missing that should be there, as far as is known."""
@@ -219,9 +226,7 @@ class _Job:
         for window in kept.judged():
             sink.write_bitmap2(window)
             self._progress("judging pages", window.end_pfn, page_filter.max_pfn)
-        statistics.left_out = {kind: page_filter.tally.left_out[kind] for kind in Kind}
-        statistics.filtered_before = statistics.existing - page_filter.candidates.total
-        statistics.kept = page_filter.candidates.total - sum(page_filter.tally.left_out)
+        statistics.count(page_filter)
         statistics.scan_seconds = time.monotonic() - started
 
     def _copy(self, sink: Union[KdumpSink, SplitSink], kept: KeptPages) -> None:

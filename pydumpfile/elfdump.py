@@ -17,7 +17,7 @@ from pydumpfile.dump import COPYING_STAGES, JUDGING_STAGES, Statistics
 from pydumpfile.errors import FaultError, UnsupportedError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.kept import KeptPages
-from pydumpfile.filter.level import Kind, Level
+from pydumpfile.filter.level import Level
 from pydumpfile.filter.zeropages import NonzeroFilter
 from pydumpfile.formats.elf import Phdr
 from pydumpfile.formats.elf_loads import Extent, split_load
@@ -42,6 +42,7 @@ def dump_elf(
     progress: Optional[Progress] = None,
     stopwatch: Optional[Stopwatch] = None,
     as_makedumpfile: bool = False,
+    without_unused_mem_map: bool = False,
 ) -> Statistics:
     """Write an ELF core of ``vmcore`` at ``level`` to ``target``.
 
@@ -50,43 +51,49 @@ def dump_elf(
     :param stopwatch: told what the stages of this dump take, if there is one.
     :param as_makedumpfile: byte for byte what makedumpfile would write: what is left out leaks
         where it is too little for a hole; see :class:`pydumpfile.filter.classify.PageFilter` too.
+    :param without_unused_mem_map: see :class:`pydumpfile.filter.classify.PageFilter`.
     :raises UnsupportedError: ``vmcore`` was not read from an ELF core, of which this takes its
         headers.
     :raises PydumpfileError: one of its kinds; ``target``, if created, is empty or marked incomplete
         then, and a stream has no end mark.
     """
-    return _ElfJob(vmcore, target, level, progress, as_makedumpfile).run(stopwatch)
+    source = vmcore.source
+    if not isinstance(source, ElfSource):
+        raise UnsupportedError(f"{source.path}: an ELF core (-E) of what is none itself")
+    page_filter = PageFilter(vmcore, level, without_unused_mem_map, as_makedumpfile)
+    return _ElfJob(source, page_filter, target, progress, as_makedumpfile).run(stopwatch)
 
 
 class _ElfJob:
     """The steps of one dump, in order."""
 
     def __init__(
-        self, vmcore: Vmcore, target: Target, level: Level, progress: Optional[Progress],
-        as_makedumpfile: bool,
+        self, source: ElfSource, page_filter: PageFilter, target: Target,
+        progress: Optional[Progress], as_makedumpfile: bool,
     ) -> None:  # fmt: skip
-        if not isinstance(vmcore.source, ElfSource):
-            raise UnsupportedError(f"{vmcore.source.path}: an ELF core (-E) of what is none itself")
-        self._vmcore = vmcore
-        self._source = vmcore.source
-        self._reader = self._source.another()
+        vmcore = page_filter.vmcore
+        self._source = source
+        self._reader = source.another()
         self._page_shift = vmcore.page_shift
         self._page_size = 1 << vmcore.page_shift
         self._target = target
         self._progress = Throttled(progress)
         self._as_makedumpfile = as_makedumpfile
-        self._filter = PageFilter(vmcore, level, as_makedumpfile=as_makedumpfile)
-        self._nonzero = NonzeroFilter(self._filter) if level & Level.ZERO else None
+        self._filter = page_filter
+        self._nonzero = NonzeroFilter(page_filter) if page_filter.level & Level.ZERO else None
         self._kept = KeptWindows(KeptPages(self._nonzero or self._filter))
         self._lost: list[Range] = []
         self._statistics = Statistics(
             path=target.path,
             release=vmcore.facts.release if vmcore.facts else "",
-            level=int(level),
+            level=int(page_filter.level),
             compression="none",
             page_size=self._page_size,
-            existing=self._filter.exists.total,
+            existing=page_filter.exists.total,
         )
+        self._statistics.source_incomplete = source.incomplete
+        self._statistics.max_pfn = page_filter.max_pfn
+        self._statistics.dry_run = target.dry_run
 
     def run(self, stopwatch: Optional[Stopwatch]) -> Statistics:
         output = open_output(self._target, self._source.path)
@@ -100,7 +107,7 @@ class _ElfJob:
                 self._watch_copying(stopwatch, sink)
             self._copy(sink, size)
             self._statistics.lost = Ranges(self._lost).total
-            sink.finish(complete=not self._lost)
+            sink.finish(complete=not self._statistics.incomplete)
             self._statistics.bytes_written = output.size
         finally:
             output.close()
@@ -127,9 +134,7 @@ class _ElfJob:
         statistics, page_filter = self._statistics, self._filter
         for window in self._kept.judged():
             self._progress("judging pages", window.end_pfn, page_filter.max_pfn)
-        statistics.left_out = {kind: page_filter.tally.left_out[kind] for kind in Kind}
-        statistics.filtered_before = statistics.existing - page_filter.candidates.total
-        statistics.kept = page_filter.candidates.total - sum(page_filter.tally.left_out)
+        statistics.count(page_filter)
         statistics.zero = self._nonzero.n_zero if self._nonzero else 0
         statistics.scan_seconds = time.monotonic() - started
 
@@ -211,6 +216,8 @@ class _ElfJob:
                 f"{self._statistics.lost} pages could not be read and are zeros in the dump, which "
                 "stays marked incomplete; all others are as they were"
             )
+        if self._statistics.source_incomplete:
+            yield f"{self._source.path} is marked incomplete, and so is what was made of it"
 
 
 class KeptWindows:

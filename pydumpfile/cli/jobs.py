@@ -20,6 +20,7 @@ from pydumpfile.report.summary import format_size, summary
 from pydumpfile.sinks import STDOUT, Target
 
 if TYPE_CHECKING:
+    from pydumpfile.progress import Progress
     from pydumpfile.stopwatch import Stopwatch
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -147,6 +148,8 @@ def _dump_with_retries(
     for level, next_level in zip(levels, (*levels[1:], None)):
         progress = console.progress()
         try:
+            if options.elf:
+                return _dump_elf(vmcore, options, target, level, progress, stopwatch)
             return dump_vmcore(
                 vmcore, target, Level.of(level), compression, progress, n_threads,
                 options.compress_level, stopwatch,
@@ -167,6 +170,17 @@ def _dump_with_retries(
             if progress:
                 progress.close()
     raise AssertionError("parse() gives at least one level")
+
+
+def _dump_elf(
+    vmcore: Vmcore, options: Options, target: Target, level: int, progress: Optional[Progress],
+    stopwatch: Optional[Stopwatch],
+) -> Statistics:  # fmt: skip
+    from pydumpfile.elfdump import dump_elf  # noqa: PLC0415
+
+    return dump_elf(
+        vmcore, target, Level.of(level), progress, stopwatch, options.makedumpfile_bytes
+    )
 
 
 def _saved(options: Options, path: str) -> str:

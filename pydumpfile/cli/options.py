@@ -35,6 +35,8 @@ class Options(NamedTuple):
     compress_level: Optional[int] = None
     levels: tuple[int, ...] = (0,)
     """Tried one after the other while there is no space for the dump."""
+    elf: bool = False
+    makedumpfile_bytes: bool = False
     flattened: bool = False
     size_limit: Optional[int] = None
     """Bytes."""
@@ -162,6 +164,7 @@ OPTIONS = (
            "N", _compress_level, extra=True),
     Option("-d", "levels", "leave out pages by level, 0 to 31 (default: 0, none); of several"
            " the next is tried when there is no space", "LEVEL[,...]", _levels),
+    Option("-E", "elf", "write an ELF core, uncompressed, of a VMCORE that is one"),
     Option("-L", "size_limit", "take SIZE bytes, as 500M or 4G, for all the space there is",
            "SIZE", _size_limit),
     Option("--split", "split", "write the dump as several DUMPFILEs, for several disks"),
@@ -192,8 +195,9 @@ OPTIONS = (
     Option("--num-buffers", "", "", "N", _number("number of buffers", 1 << 20), extra=True),
     Option("--non-cyclic", "", "", extra=True),
     Option("--work-dir", "", "", "DIR"),
+    # To compare: leaks what makedumpfile leaks.
+    Option("--makedumpfile-bytes", "makedumpfile_bytes", "", extra=True),
     # Refused by name, so that nobody takes one for a spelling mistake.
-    Option("-E", "", "", unsupported="ELF output"),
     Option("-e --exclude-unused-vm", "", "", unsupported="leaving out unused vmemmap", extra=True),
     Option("-g", "", "", "FILE", unsupported="making a vmcoreinfo file"),
     Option("-i", "", "", "FILE", unsupported="a vmcoreinfo file"),
@@ -228,6 +232,7 @@ _REFUSED_TOGETHER = (
 _NEEDS = (
     ("--partial-dmesg", "--dump-dmesg"),
     ("--splitblock-size", "--split"),
+    ("--makedumpfile-bytes", "-E"),
     ("--config", "-x"),
     ("-g", "-x"),
 )

@@ -18,6 +18,8 @@ ET_CORE = 4
 PN_XNUM = 0xFFFF
 PT_LOAD, PT_NOTE = 1, 4
 NT_PRSTATUS = 1
+EF_INCOMPLETE = 1
+"""In ``e_flags``, which has no meaning of its own in a core; makedumpfile's and crash's custom."""
 MACHINES = {3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64",
             183: "aarch64", 243: "riscv64", 258: "loongarch64"}  # fmt: skip
 NO_PADDR = (1 << 64) - 1

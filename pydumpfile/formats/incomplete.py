@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from struct import Struct
 
+from pydumpfile.formats.elf import EF_INCOMPLETE
 from pydumpfile.formats.kdump import DUMP_DH_COMPRESSED_INCOMPLETE
 from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
 
@@ -13,8 +14,6 @@ _BLOCK_SIZES = {1 << shift for shift in range(12, 17)}
 _ELF_MAGIC = b"\x7fELF"
 _ELF_CLASS64, _ELF_LSB, _ELF_MSB = 2, 1, 2
 _E_FLAGS_OFF = 48
-_ELF_INCOMPLETE = 1
-"""In ``e_flags``, which has no meaning of its own in a core; makedumpfile's and crash's custom."""
 
 _U32 = {"<": Struct("<I"), ">": Struct(">I")}
 
@@ -33,7 +32,7 @@ def mark_incomplete(start: bytes) -> bytes:
     if start[:5] == _ELF_MAGIC + bytes((_ELF_CLASS64,)) and len(start) >= _E_FLAGS_OFF + 4:
         order = {_ELF_LSB: "<", _ELF_MSB: ">"}.get(start[5])
         if order:
-            return _with_bits(start, _U32[order], _E_FLAGS_OFF, _ELF_INCOMPLETE)
+            return _with_bits(start, _U32[order], _E_FLAGS_OFF, EF_INCOMPLETE)
     return bytes(len(start))
 
 

@@ -52,6 +52,7 @@ class ElfSource(Source):
         self._file_size = image.size
         self.header = header = self._read_header()
         """The file's ELF header, as it is."""
+        self.incomplete = bool(header.e_flags & elf.EF_INCOMPLETE)
         self.machine = elf.MACHINES.get(header.e_machine, f"machine {header.e_machine}")
         segments = self._read_segments(header)
         self._notes = [s for s in segments if s.p_type == elf.PT_NOTE]
