@@ -12,6 +12,7 @@ from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
 from pydumpfile.sources.base import Source
 from pydumpfile.sources.elf import ElfSource
 from pydumpfile.sources.image import FileImage, Image
+from pydumpfile.sources.kcore import KcoreSource, advice, is_kcore
 
 __all__ = ["Source", "open_source"]
 
@@ -29,7 +30,8 @@ def open_source(path: str, use_mmap: bool = True) -> Source:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(path, error.errno, "opening the memory image") from error
+        hint = advice(path, error.errno)
+        raise InputError(path, error.errno, "opening the memory image", hint) from error
     try:
         return _open_image(FileImage(fd, path), use_mmap)
     except BaseException:
@@ -44,7 +46,7 @@ def _open_image(image: Image, use_mmap: bool) -> Source:
 
         return _open_image(FlattenedImage(image), use_mmap)
     if magic.startswith(ELFMAG):
-        return ElfSource(image, use_mmap)
+        return KcoreSource(image) if is_kcore(image) else ElfSource(image, use_mmap)
     if magic.startswith(KDUMP_SIGNATURE):
         from pydumpfile.sources.kdump import KdumpSource  # noqa: PLC0415
 
