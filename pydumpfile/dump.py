@@ -107,6 +107,7 @@ def dump_vmcore(
     n_threads: int = 1,
     compression_level: Optional[int] = None,
     stopwatch: Optional[Stopwatch] = None,
+    without_unused_mem_map: bool = False,
 ) -> Statistics:
     """Write the dump of ``vmcore`` at ``level`` to ``target``.
 
@@ -116,10 +117,13 @@ def dump_vmcore(
     :param n_threads: threads that read and compress; the dump is the same for any number.
     :param compression_level: in the codec's own numbers; None is its fastest that is worthwhile.
     :param stopwatch: told what the stages of this dump take, if there is one.
+    :param without_unused_mem_map: leave out as well the struct pages that only describe pages left
+        out.
     :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then,
         and a stream has no end mark.
     """
-    job = _Job(vmcore, target, level, compression, progress, n_threads, compression_level)
+    page_filter = PageFilter(vmcore, level, without_unused_mem_map)
+    job = _Job(page_filter, target, compression, progress, n_threads, compression_level)
     return job.run(stopwatch)
 
 
@@ -127,16 +131,16 @@ class _Job:
     """The steps of one dump, in order."""
 
     def __init__(
-        self, vmcore: Vmcore, target: Target, level: Level, compression: str,
+        self, page_filter: PageFilter, target: Target, compression: str,
         progress: Optional[Progress], n_threads: int, compression_level: Optional[int],
     ) -> None:  # fmt: skip
         if n_threads < 1:
             raise UsageError(f"{n_threads} threads cannot do anything; at least one is needed")
-        self._vmcore = vmcore
+        self._vmcore = vmcore = page_filter.vmcore
         self._target = target
         self._progress = Throttled(progress)
-        self._filter = PageFilter(vmcore, level)
-        level = self._filter.level
+        self._filter = page_filter
+        level = page_filter.level
         self._share_zero = bool(level & Level.ZERO)
         self._copiers = [
             Copier(
@@ -210,7 +214,7 @@ class _Job:
             vmcoreinfo_off=source.vmcoreinfo_off,
             vmcoreinfo_size=len(source.vmcoreinfo or b""),
             eraseinfo=source.eraseinfo,
-            lacks_mem_map=source.lacks_mem_map,
+            lacks_mem_map=source.lacks_mem_map or self._filter.without_unused_mem_map,
         )
 
     def _judge(self, sink: Union[KdumpSink, SplitSink], kept: KeptPages) -> None:
@@ -258,5 +262,7 @@ class _Job:
             warnings.append(
                 f"{self._vmcore.source.path} is marked incomplete, and so is what was made of it"
             )
+        if self._vmcore.source.is_live:
+            warnings.append("this is the memory of a running kernel, which changed meanwhile")
         if not self._vmcore.utsname_bytes:
             warnings.append("the kernel's name and version could not be read")

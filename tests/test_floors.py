@@ -22,8 +22,8 @@ FLOORS = {
     "memory": 3,
     "kernel": 4,
     "filter": 5, "packing": 5,
-    "budget": 6, "codec_choice": 6, "dump": 6, "elfdump": 6, "logfile": 6, "rearrange": 6,
-    "reassemble": 6,
+    "budget": 6, "codec_choice": 6, "dump": 6, "elfdump": 6, "logfile": 6, "mem_usage": 6,
+    "rearrange": 6, "reassemble": 6,
     "report": 6, "service": 6,
     "": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
@@ -35,6 +35,7 @@ NEIGHBOURS = {
     ("decoders", "codecs"),  # memory to work in, and functions by name
     ("decoders", "formats.kdump"),  # likewise
     ("elfdump", "dump"),  # what became of the pages is told alike
+    ("report.mem_usage", "mem_usage"),  # the pages it counted
     ("report.profile", "dump"),  # the statistics it tells
     ("report.makedumpfile", "dump"),  # likewise
     ("report.summary", "dump"),  # likewise

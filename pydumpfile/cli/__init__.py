@@ -72,7 +72,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     except KeyboardInterrupt:
         console.fail(_StoppedError(f"interrupted; {_IF_BEGUN}"))
         status = _StoppedError.exit_code
-    if drop_in_name and not options.only_asks:
+    if drop_in_name and not (options.only_asks or (options.mem_usage and not status)):
         return drop_in.end(status, console)
     return min(status, 1) if drop_in_name else status
 
@@ -91,6 +91,10 @@ def _do(options: Options, console: Console) -> int:
         return jobs.reassemble_parts(options, console)
     if options.dump_dmesg:
         return jobs.write_log(options, console)
+    if options.mem_usage:
+        from pydumpfile.cli.mem_usage import show_mem_usage  # noqa: PLC0415
+
+        return show_mem_usage(options, console)
     return jobs.write_dump(options, console)
 
 

@@ -13,7 +13,7 @@ from pydumpfile.cli.console import Console
 from pydumpfile.cli.options import Options
 from pydumpfile.codecs import AUTO, NAMES, available, make_codec
 from pydumpfile.dump import Statistics, dump_vmcore
-from pydumpfile.errors import FaultError, OutputError
+from pydumpfile.errors import FaultError, MissingFactError, OutputError
 from pydumpfile.filter.level import Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
@@ -37,6 +37,8 @@ def write_dump(options: Options, console: Console) -> int:
     with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
         console.say(_headline(vmcore))
         _tell_description(vmcore, console)
+        if options.vtop is not None:
+            _show_walk(vmcore, options.vtop, console)
         statistics = _dump_with_retries(vmcore, options, console, stopwatch)
     for warning in statistics.warnings:
         console.warn(warning)
@@ -131,6 +133,16 @@ def show_version(console: Console) -> int:
     return 0
 
 
+def _show_walk(vmcore: Vmcore, vaddr: int, console: Console) -> None:
+    """For ``--vtop``; the dump is written all the same."""
+    from pydumpfile.report.walk import walk  # noqa: PLC0415
+
+    try:
+        console.say(f"\n{walk(vmcore.memory, vaddr)}\n")
+    except MissingFactError as error:
+        console.warn(f"--vtop: {error}")
+
+
 def _dump_with_retries(
     vmcore: Vmcore, options: Options, console: Console, stopwatch: Optional[Stopwatch]
 ) -> Statistics:
@@ -152,7 +164,7 @@ def _dump_with_retries(
                 return _dump_elf(vmcore, options, target, level, progress, stopwatch)
             return dump_vmcore(
                 vmcore, target, Level.of(level), compression, progress, n_threads,
-                options.compress_level, stopwatch,
+                options.compress_level, stopwatch, options.without_unused_mem_map,
             )  # fmt: skip
         except OutputError as error:
             if error.errno not in _NO_SPACE:
@@ -179,8 +191,9 @@ def _dump_elf(
     from pydumpfile.elfdump import dump_elf  # noqa: PLC0415
 
     return dump_elf(
-        vmcore, target, Level.of(level), progress, stopwatch, options.makedumpfile_bytes
-    )
+        vmcore, target, Level.of(level), progress, stopwatch, options.makedumpfile_bytes,
+        options.without_unused_mem_map,
+    )  # fmt: skip
 
 
 def _saved(options: Options, path: str) -> str:

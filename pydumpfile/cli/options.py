@@ -49,6 +49,10 @@ class Options(NamedTuple):
     rearrange: bool = False
     dump_dmesg: bool = False
     partial_dmesg: bool = False
+    without_unused_mem_map: bool = False
+    mem_usage: bool = False
+    vtop: Optional[int] = None
+    """Virtual address."""
     profile: bool = False
     check_params: bool = False
     force: bool = False
@@ -141,6 +145,17 @@ def _splitblock(text: str) -> int:
     return size
 
 
+def _address(text: str) -> int:
+    """Decimal, or hexadecimal with 0x; also without, where nobody could take it for the other."""
+    try:
+        address = int(text, 0 if text.isdecimal() or text[:2].lower() == "0x" else 16)
+    except ValueError:
+        address = 1 << 64
+    if not (text.isascii() and text.isalnum() and address < 1 << 64):
+        raise UsageError(f"{text[:40]!r} is not a virtual address, as 0xffffffff81000000")
+    return address
+
+
 def _codec(text: str) -> str:
     if text not in (*NAMES, AUTO):
         raise UsageError(f"compression {text[:40]!r} is not one of {', '.join(NAMES)}, {AUTO}")
@@ -177,6 +192,11 @@ OPTIONS = (
     Option("-R", "rearrange", "make DUMPFILE of what -F wrote, from standard input"),
     Option("--dump-dmesg", "dump_dmesg", "write the kernel's log instead of a dump"),
     Option("--partial-dmesg", "partial_dmesg", "only of it what came after the last dmesg -c"),
+    Option("-e --exclude-unused-vm", "without_unused_mem_map", "leave out the struct pages of pages"
+           " left out as well; they are judged twice", extra=True),
+    Option("--mem-usage", "mem_usage", "only count pages by kind, of /proc/kcore or VMCORE"),
+    Option("--vtop", "vtop", "show the page-table walk to a virtual address as well", "ADDRESS",
+           _address),
     Option("-f", "force", "overwrite DUMPFILE if it exists"),
     Option("--num-threads", "n_threads", "threads that read and compress (default: what CPUs and"
            " memory allow)", "N", _number("number of threads", _MAX_THREADS)),
@@ -198,13 +218,10 @@ OPTIONS = (
     # To compare: leaks what makedumpfile leaks.
     Option("--makedumpfile-bytes", "makedumpfile_bytes", "", extra=True),
     # Refused by name, so that nobody takes one for a spelling mistake.
-    Option("-e --exclude-unused-vm", "", "", unsupported="leaving out unused vmemmap", extra=True),
     Option("-g", "", "", "FILE", unsupported="making a vmcoreinfo file"),
     Option("-i", "", "", "FILE", unsupported="a vmcoreinfo file"),
     Option("-x", "", "", "VMLINUX", unsupported="a vmlinux as description of the kernel"),
     Option("-X", "", "", unsupported="leaving out Xen's domU pages"),
-    Option("--mem-usage", "", "", unsupported="the memory usage of the running kernel"),
-    Option("--vtop", "", "", "ADDRESS", unsupported="showing a page-table walk"),
     Option("--config", "", "", "FILE", unsupported="erasing data"),
     Option("--eppic", "", "", "FILE", unsupported="erasing data"),
     Option("--extension", "", "", "FILE", unsupported="a filter extension"),
@@ -220,7 +237,7 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags.split()}
 # if it were not there.
 _REFUSED_TOGETHER = (
     ("-g", "-c -d -E -F -i -R -X --dry-run"),
-    ("-R", "-c -d -E -F -i -x -X --xen-syms --dump-dmesg"),
+    ("-R", "-c -d -E -F -i -x -X --xen-syms --dump-dmesg --dry-run"),
     ("--reassemble", "-c -d -E -F -g -i -x -X --split --dry-run"),
     ("-E", "-c --split --num-threads"),
     ("--split", "-F --num-threads"),
@@ -350,6 +367,6 @@ def operand_names(options: Options) -> tuple[str, ...]:
         return ("PART...", "DUMPFILE")
     if options.split:
         return ("VMCORE", "DUMPFILE", "DUMPFILE...")
-    if options.flattened:
+    if options.flattened or options.mem_usage:
         return ("VMCORE",)
     return ("VMCORE", "DUMPFILE")

@@ -84,12 +84,14 @@ class PageFilter:
         self.undescribed_sections = 0
         """Sections of memory kept whole because their mem_map cannot be found."""
         self._scanned_pfn = -1
+        self._straddles = False
         self.handicap = ""
         """Why nothing is known of any page, where the level does without."""
         self.candidates = self._pages(vmcore.source.data)
         """Pfns of which the file has a byte; an earlier filter left out the others."""
         self._free_lists: Optional[FreeLists] = None
-        self._without_unused_mem_map = without_unused_mem_map
+        self.without_unused_mem_map = without_unused_mem_map
+        """Whether what of mem_map only describes pages that are left out is left out as well."""
         try:
             self._prepare(vmcore, vmcore.need_facts())
         except (MissingFactError, FormatError, FaultError) as error:
@@ -139,6 +141,8 @@ class PageFilter:
             )
         if tally.unreadable:
             yield f"{tally.unreadable} pages kept because their struct page is unreadable"
+        if self._straddles:
+            yield "no struct pages were left out: some of them lie across the ends of pages"
         if tally.bad_orders:
             yield f"{tally.bad_orders} free blocks of impossible order: kept"
         if tally.broken_lists:
@@ -147,7 +151,7 @@ class PageFilter:
     def another(self) -> PageFilter:
         """A filter like this one that has judged nothing yet."""
         return PageFilter(
-            self.vmcore, self.level, self._without_unused_mem_map, self._as_makedumpfile
+            self.vmcore, self.level, self.without_unused_mem_map, self._as_makedumpfile
         )
 
     def window_bounds(self) -> Iterator[Range]:
@@ -168,10 +172,11 @@ class PageFilter:
 
     def windows(self) -> Iterator[Bitmap]:
         """The 2nd bitmap, window by window; counts in :attr:`tally` as it goes, so go once."""
-        if not self._without_unused_mem_map or self.handicap:
+        if not self.without_unused_mem_map or self.handicap:
             yield from self._judged()
             return
         unused = self._find_unused_mem_map()
+        self._straddles = not unused.can_tell
         for window in self._judged():
             self.tally.left_out[Kind.UNUSED_MEM_MAP] += unused.clear(window)
             yield window

@@ -86,7 +86,7 @@ class UnusedMemMap:
         if first_pfn >= end_pfn:
             return
         existing = Bitmap(first_pfn, end_pfn)
-        existing.set_ranges(self._exists.within(first_pfn, end_pfn))
+        self._exists.mark(existing)
         kept = window.bits[(first_pfn - window.first_pfn) // 8 : (end_pfn - window.first_pfn) // 8]
         none, every = bytes(n // 8), b"\xff" * (n // 8)
         kept_before = False
