@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import signal
@@ -61,11 +62,16 @@ class TestWhatIsNoCore:
             (b"\x7fEL", 3, "an ELF vmcore"),
             (b"\x7fELF", 4, "ELF identification"),
             (b"\x7fELF\x02\x01\x01" + bytes(20), 4, "ELF header"),
-            (b"KDUMP   " + bytes(5000), 5, "kdump-compressed"),
+            (b"KDUMP   " + bytes(5000), 3, "kdump header"),
+            (b"KDUMP   ", 4, "header"),
             (b"DISKDUMP" + bytes(5000), 5, "diskdump"),
             (b"makedumpfile\0\0\0\0" + bytes(5000), 5, "flattened"),
+            (b"makedumpfile\0\0\0\0" + struct.pack(">qq", 1, 1), 4, "flattened header"),
             (b"sadump\0\0" + bytes(5000), 5, "sadump"),
-            (b"\x01\xef\x00\xfe" + bytes(5000), 5, "LKCD"),
+            (bytes(4096) + b"sadump\0\0" + bytes(5000), 5, "sadump"),
+            (bytes.fromhex("ed238f61730119a8") + bytes(5000), 5, "LKCD"),
+            (b"QEVM" + bytes(5000), 5, "dump-guest-memory"),
+            (gzip.compress(bytes(5000)), 5, "gzip"),
             (b"\x7fELF\x01\x01\x01" + bytes(60), 5, "32-bit"),
             (b"\x7fELF\x02\x02\x01" + bytes(60), 5, "big-endian"),
             (b"\x7fELF\x07\x01\x01" + bytes(60), 5, "32-bit"),
