@@ -158,6 +158,7 @@ def _dump_with_retries(
     if compression == AUTO:
         compression = _choose_codec(vmcore, target, n_threads, console)
     for level, next_level in zip(levels, (*levels[1:], None)):
+        _tell_level(vmcore, level, console)
         progress = console.progress()
         try:
             if options.elf:
@@ -194,6 +195,16 @@ def _dump_elf(
         vmcore, target, Level.of(level), progress, stopwatch, options.makedumpfile_bytes,
         options.without_unused_mem_map,
     )  # fmt: skip
+
+
+def _tell_level(vmcore: Vmcore, level: int, console: Console) -> None:
+    """What was left out before stays left out."""
+    before = vmcore.source.dump_level or 0
+    if level | before != level:
+        console.say(
+            f"dump_level is changed to {level | before}, because {vmcore.source.path} was created "
+            f"by dump_level({before})."
+        )
 
 
 def _saved(options: Options, path: str) -> str:
