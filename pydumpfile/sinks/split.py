@@ -117,11 +117,14 @@ class SplitSink:
     def start_pages(self, n_pages: int, share_zero: bool) -> None:
         """All bitmaps are written; decide which pages each part gets."""
         ends = share_out(self._kept, len(self._sinks))
-        bounds = [0, *(min(end * self._block_pfns, self._max_mapnr) for end in ends)]
-        self._parts = list(zip(bounds, bounds[1:]))
-        for sink, part in zip(self._sinks, self._parts):
-            sink.set_part(part)
-            sink.start_pages(n_pages, share_zero)
+        for sink, block, end in zip(self._sinks, [0, *ends], ends):
+            start_pfn, end_pfn = (
+                min(boundary * self._block_pfns, self._max_mapnr) for boundary in (block, end)
+            )
+            self._parts.append((start_pfn, end_pfn))
+            sink.set_part((start_pfn, end_pfn))
+            if share_zero or any(self._kept[block:end]):  # else it ends with the bitmaps
+                sink.start_pages(n_pages, share_zero)
 
     def in_turns(self, windows: Iterable[Bitmap]) -> Iterator[Bitmap]:
         """The 2nd bitmap in pieces of one part each, a piece of every part in turn.
