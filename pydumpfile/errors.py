@@ -5,7 +5,7 @@ A message says what was found, what was expected, where, and what to do about it
 about the circumstances prepends it (``error.within("reading mem_map")`` gives ``reading mem_map:
 ...``) and lets the same exception travel on: a caller can still ask for its type and fields.
 
-Exit code 2 is left free: makedumpfile's callers know it as "release mismatch".
+Exit code 2 is that of makedumpfile for a vmcoreinfo file of another release; nothing else has it.
 """
 
 from __future__ import annotations
@@ -85,6 +85,21 @@ class MissingFactError(PydumpfileError):
         )
         self.name = name
         self.looked_in = looked_in
+
+
+class MismatchError(PydumpfileError):
+    """A description given with ``-x`` or ``-i`` is of another kernel than the core."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, given: str, place: str, found: str, core: str) -> None:
+        super().__init__(
+            f"{place} is of another kernel than {core}: the {what} is {given} there, but {found} "
+            "in the core; give the description of just the kernel that crashed"
+        )
+        self.what = what
+        self.given = given
+        self.found = found
 
 
 class FaultError(PydumpfileError):

@@ -12,6 +12,7 @@ from pydumpfile.errors import (
     FaultError,
     FormatError,
     InputError,
+    MismatchError,
     MissingFactError,
     NativeError,
     NotInDumpError,
@@ -30,6 +31,7 @@ EXAMPLES = [
     (TruncatedError("core", 64, "64 bytes", "12 bytes"), 4),
     (UnsupportedError("a diskdump"), 5),
     (MissingFactError("SIZE(page)", "VMCOREINFO of core"), 6),
+    (MismatchError("release", "6.1", "vmcoreinfo", "6.12", "core"), 2),
     (FaultError(0x1000, "physical"), 7),
     (NotInDumpError(0x1000), 8),
     (PageTableError(0xFFFF888000000000, 2, 0x42), 9),
@@ -46,13 +48,14 @@ def test_exit_code(error: PydumpfileError, code: int) -> None:
     assert isinstance(error, PydumpfileError)
 
 
-def test_each_kind_has_an_example_and_none_exits_with_0_or_2() -> None:
+def test_each_kind_has_an_example_and_one_exits_with_2() -> None:
     kinds = {
         kind for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, PydumpfileError)
     } - {PydumpfileError}  # fmt: skip
     assert kinds == {type(error) for error, _ in EXAMPLES}
-    assert not {kind.exit_code for kind in kinds} & {0, 2}
+    assert 0 not in {kind.exit_code for kind in kinds}
+    assert [kind for kind in kinds if kind.exit_code == 2] == [MismatchError]
 
 
 @pytest.mark.parametrize("error", [error for error, _ in EXAMPLES], ids=lambda e: type(e).__name__)
@@ -93,6 +96,9 @@ def test_fields_and_messages() -> None:
     assert (limit.path, limit.errno) == ("dump", errno.EFBIG)
     assert limit.reason == "Size limit(1000) reached."
     assert "1000 bytes of -L" in str(limit)
+    mismatch = MismatchError("release", "6.1", "/tmp/vmcoreinfo", "6.12", "/proc/vmcore")
+    assert (mismatch.what, mismatch.given, mismatch.found) == ("release", "6.1", "6.12")
+    assert "/tmp/vmcoreinfo" in str(mismatch) and "/proc/vmcore" in str(mismatch)
     unknown = InputError("core", None, "reading")
     assert unknown.errno is None and "failed" in str(unknown)
     unsupported = UnsupportedError("a diskdump", "convert it")

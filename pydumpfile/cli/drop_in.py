@@ -11,7 +11,7 @@ import time
 
 from pydumpfile.cli.console import Console, write_line
 from pydumpfile.cli.options import SpellingError
-from pydumpfile.errors import PydumpfileError
+from pydumpfile.errors import MismatchError, PydumpfileError
 
 NAME = "makedumpfile"
 SURFACE = "1.7.9"
@@ -33,9 +33,9 @@ def refuse(error: PydumpfileError, console: Console) -> None:
 
 
 def end(status: int, console: Console) -> int:
-    """The last line, and of the two exit statuses there are, which one."""
+    """The last line, and of the exit statuses there are, which one: 2 says "another release"."""
     console.say(f"\n{NAME} {'Failed' if status else 'Completed'}.")
-    return min(status, 1)
+    return status if status == MismatchError.exit_code else min(status, 1)
 
 
 class Percentages:

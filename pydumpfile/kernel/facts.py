@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Facts about the dead kernel by name: offsets, sizes, numbers, symbols.
 
-All of them come from the VMCOREINFO note, which the kernel itself wrote. Nobody asks for the
-kernel's version: whether a member or number exists tells which kernel it is.
+Most are of the VMCOREINFO note, which the kernel itself wrote; :mod:`pydumpfile.kernel.gather` adds
+others. Nobody asks for the kernel's version: whether a member or number exists tells which kernel
+it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 from pydumpfile.errors import FormatError, MissingFactError
@@ -18,15 +20,23 @@ _LARGEST = 1 << 20
 
 
 class Facts:
-    """What one description says. Missing facts are None for ``find``, an error for the others.
+    """What a kernel's description says; a missing fact is None for ``find``, an error for others.
 
     :param advice: what to do without a fact that is missing; errors end with it.
+    :param places: where facts are from, by key, as far as that is not ``looked_in``.
     """
 
-    def __init__(self, lines: dict[str, str], looked_in: str, advice: str = _ADVICE) -> None:
+    def __init__(
+        self,
+        lines: dict[str, str],
+        looked_in: str,
+        advice: str = _ADVICE,
+        places: Optional[Mapping[str, str]] = None,
+    ) -> None:
         self.lines = lines
         self.looked_in = looked_in
         self._advice = advice
+        self._places = places or {}
 
     @classmethod
     def from_vmcoreinfo(cls, text: bytes, path: str) -> Facts:
@@ -35,7 +45,11 @@ class Facts:
 
     def advising(self, advice: str) -> Facts:
         """The same facts for another purpose, with its own advice where one is missing."""
-        return Facts(self.lines, self.looked_in, advice)
+        return Facts(self.lines, self.looked_in, advice, self._places)
+
+    def place(self, key: str) -> str:
+        """Where the fact ``key`` is from, or was looked for."""
+        return self._places.get(key, self.looked_in)
 
     def find(self, key: str) -> Optional[int]:
         """The number behind ``key``, spelled as in VMCOREINFO (``NUMBER(PG_lru)``), or None.
@@ -48,7 +62,7 @@ class Facts:
         try:
             return vmcoreinfo.to_number(key, value)
         except ValueError:
-            raise FormatError(self.looked_in, 0, f"a number for {key}", repr(value)) from None
+            raise FormatError(self.place(key), 0, f"a number for {key}", repr(value)) from None
 
     def need(self, key: str) -> int:
         """As :meth:`find`, but absence is an error.
@@ -68,7 +82,7 @@ class Facts:
         value = self.find(key)
         if value is not None and not least <= value <= most:
             raise FormatError(
-                self.looked_in, 0, f"{key} from {least} to {most}", str(value),
+                self.place(key), 0, f"{key} from {least} to {most}", str(value),
                 "the description is damaged",
             )  # fmt: skip
         return value

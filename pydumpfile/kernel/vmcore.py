@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import TracebackType
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from pydumpfile.errors import FaultError, FormatError, MissingFactError, UnsupportedError
 from pydumpfile.kernel.facts import Facts
@@ -14,6 +14,10 @@ from pydumpfile.memory import x86_64
 from pydumpfile.memory.space import AddressSpace
 from pydumpfile.memory.x86_64 import PageTables
 from pydumpfile.sources import Source, open_source
+
+if TYPE_CHECKING:
+    from pydumpfile.kernel.description import Description
+    from pydumpfile.kernel.gather import Contradiction, Gathered
 
 _UTSNAME_FIELD_SIZE = 65
 _LAST_SECOND = 253402300799  # of the year 9999
@@ -32,23 +36,27 @@ class Utsname(NamedTuple):
 
 
 class Vmcore:
-    """One open memory image. Everything that costs reads is found when first asked for."""
+    """One open memory image. Everything that costs reads is found when first asked for.
 
-    def __init__(self, source: Source) -> None:
+    :param given: a description of the kernel, beside its own or in its place.
+    """
+
+    def __init__(self, source: Source, given: Optional[Description] = None) -> None:
         if source.machine != "x86_64":
             raise UnsupportedError(
                 f"{source.path}: a core of a {source.machine} machine", "only x86_64 is, so far"
             )
         self.source = source
+        self._given = given
         self.page_shift = x86_64.PAGE_SHIFT
         self._check_page_size()
 
     @classmethod
-    def open(cls, path: str, use_mmap: bool = True) -> Vmcore:
+    def open(cls, path: str, use_mmap: bool = True, given: Optional[Description] = None) -> Vmcore:
         """Open the image at ``path``: see :func:`pydumpfile.sources.open_source`."""
         source = open_source(path, use_mmap)
         try:
-            return cls(source)
+            return cls(source, given)
         except BaseException:
             source.close()
             raise
@@ -70,10 +78,30 @@ class Vmcore:
 
     @cached_property
     def facts(self) -> Optional[Facts]:
-        """What the kernel says of itself; None if the image has no VMCOREINFO note."""
+        """What is known of the kernel; None if there is neither VMCOREINFO nor a description.
+
+        :raises MismatchError: the description given is of another kernel.
+        :raises MissingFactError: there is no VMCOREINFO, and the kernel described is not in memory.
+        """
+        if self._gathered is not None:
+            return self._gathered.facts
         if self.source.vmcoreinfo is None:
             return None
         return Facts.from_vmcoreinfo(self.source.vmcoreinfo, self.source.path)
+
+    @property
+    def contradictions(self) -> list[Contradiction]:
+        """What the kernel and the description given do not agree on."""
+        return self._gathered.contradictions if self._gathered else []
+
+    @cached_property
+    def _gathered(self) -> Optional[Gathered]:
+        """Facts of several sources; None if there is but the kernel's own."""
+        if self._given is None:
+            return None
+        from pydumpfile.kernel.gather import gather  # noqa: PLC0415
+
+        return gather(self.source, self._given)
 
     def need_facts(self) -> Facts:
         """:attr:`facts`, where there is no going on without.
@@ -83,8 +111,8 @@ class Vmcore:
         if self.facts is None:
             raise MissingFactError(
                 "VMCOREINFO", f"the notes of {self.source.path}",
-                "nothing is known about this kernel, so only -d 0 and -d 1 work; for QEMU's "
-                "dump-guest-memory the machine needs '-device vmcoreinfo'",
+                "nothing is known about this kernel, so only -d 0 and -d 1 work; give its vmlinux "
+                "with -x, or -i; for QEMU's dump-guest-memory there is '-device vmcoreinfo'",
             )  # fmt: skip
         return self.facts
 
