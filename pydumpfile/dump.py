@@ -14,7 +14,7 @@ from pydumpfile.filter.level import Kind, Level
 from pydumpfile.formats.kdump import UTSNAME_SIZE
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.packing import make_packer
-from pydumpfile.packing.pipeline import Copier, copied, n_copiers
+from pydumpfile.packing.pipeline import Copier, Crew, n_copiers
 from pydumpfile.progress import Progress, Throttled
 from pydumpfile.sinks import Target, open_output
 from pydumpfile.sinks.kdump import KdumpSink, Subject
@@ -139,6 +139,7 @@ class _Job:
         self._vmcore = vmcore = page_filter.vmcore
         self._target = target
         self._progress = Throttled(progress)
+        self._n_threads = n_threads
         self._filter = page_filter
         level = page_filter.level
         self._share_zero = bool(level & Level.ZERO)
@@ -237,15 +238,21 @@ class _Job:
         """Write the pages that the 2nd bitmap keeps."""
         started = time.monotonic()
         statistics = self._statistics
-        sink.start_pages(statistics.kept, self._share_zero)
-        done = 0
-        for copier in copied(sink.in_turns(kept.again()), self._copiers):
+
+        def write(copier: Copier) -> None:
             packed = copier.lay_out(sink.next_data_off, sink.zero_off)
             sink.write_batch(packed.descriptors, packed.data, copier.lost)
-            statistics.zero += copier.n_zero
-            statistics.lost += len(copier.lost)
-            done += copier.n_pages
-            self._progress("copying pages", done, statistics.kept)
+
+        sink.start_pages(statistics.kept, self._share_zero)
+        done = 0
+        windows = sink.in_turns(kept.again())
+        may_block = not sink.reads_back
+        with Crew(windows, self._copiers, self._n_threads, write, may_block) as crew:
+            for copier in crew:
+                statistics.zero += copier.n_zero
+                statistics.lost += len(copier.lost)
+                done += copier.n_pages
+                self._progress("copying pages", done, statistics.kept)
         statistics.copy_seconds = time.monotonic() - started
 
     def _collect_warnings(self) -> None:

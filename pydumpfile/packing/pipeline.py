@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From the 2nd bitmap to packed pages: batches on threads, results in pfn order.
+"""From the 2nd bitmap to pages in the dump: batches on threads, written in pfn order.
 
-The main thread lists batches and lays out results. Between, workers read, find zero pages and
-compress, almost all of it in C without the GIL. Nothing is shared: a batch, its window on the
-source and its buffers belong to one :class:`Copier`, and how many of those there are bounds the
-memory. With one thread the same steps run one after the other, and no other thread is started.
+There is no thread that only compresses and none that only writes. A batch is
+
+    taken      its pages are listed                               in pfn order
+    packed     read, searched for zero pages, compressed          in C, any number at a time
+    written    laid out behind the batch before, and written      in pfn order
+
+and each thread does what is next: it writes the batch it has just packed, whose data are still in
+its cache, if all before it are written; else it packs another. So no CPU waits while there is
+work, and one thread alone does it all by the same steps. A batch, its window on the source and its
+buffers belong to one :class:`Copier`, and how many of those there are bounds the memory.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Callable, Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.codecs import Codec
@@ -21,8 +30,6 @@ from pydumpfile.sources.base import Source
 from pydumpfile.sources.filebytes import WINDOW_SIZE
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from pydumpfile.stopwatch import Stopwatch
 
 
@@ -39,7 +46,7 @@ class Copier:
         self.n_pages = 0
         """Pages of the batch."""
         self.n_zero = 0
-        """Those of them that are zero, once :meth:`run` is done."""
+        """Those of them that are zero, once :meth:`pack` is done."""
         self.lost: dict[int, int] = {}
         """Index and pfn of those that could not be read, likewise."""
 
@@ -77,7 +84,7 @@ class Copier:
         self._size = last_off + (1 << shift)
         return pfn + (self._size >> shift)
 
-    def run(self) -> None:
+    def pack(self) -> None:
         """Read the batch and encode it; pages that cannot be read are lost."""
         self.lost = {}
         paddr = self._first_pfn << self._page_shift
@@ -108,47 +115,146 @@ class Copier:
 
 
 def n_copiers(n_threads: int) -> int:
-    """How many copiers keep ``n_threads`` busy: one more, which is laid out meanwhile."""
-    return 1 if n_threads == 1 else n_threads + 1
+    """How many copiers keep ``n_threads`` busy: two more, waiting for an older one."""
+    return 1 if n_threads == 1 else n_threads + 2
 
 
-def copied(windows: Iterable[Bitmap], copiers: Sequence[Copier]) -> Iterator[Copier]:
-    """Copiers that have run, in pfn order, each to be laid out before the next is asked for.
+class Crew:
+    """Threads that copy all pages of some windows, the one that iterates over it among them.
 
-    :param windows: the 2nd bitmap, ascending.
-    :param copiers: as many as :func:`n_copiers` says; a single one runs on the calling thread.
+    Gives copiers whose batches are written, in pfn order, each good until the next is asked for.
+    What goes wrong on any thread is raised there. Leaving the ``with`` block ends the threads.
+
+    :param windows: the 2nd bitmap, ascending; asked for by one thread at a time.
+    :param copiers: as many as :func:`n_copiers` says.
+    :param n_threads: this one included. Those that the system refuses are done without.
+    :param write: puts a packed batch into the dump; called in pfn order by one thread at a time.
+    :param may_block: ``write`` can wait for ever, for the reader of a pipe: only this thread, which
+        a signal interrupts, is to call it.
     """
-    idle = list(copiers)
-    if len(idle) == 1:
-        for copier in _takes(windows, idle):
-            copier.run()
-            yield copier
-        return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  not all dumps pay for it
 
-    with ThreadPoolExecutor(len(idle) - 1) as workers:
-        yield from _on_threads(windows, workers, idle)
+    def __init__(
+        self, windows: Iterable[Bitmap], copiers: Sequence[Copier], n_threads: int,
+        write: Callable[[Copier], None], may_block: bool = False,
+    ) -> None:  # fmt: skip
+        self._write = write
+        self._may_block = may_block
+        self._change = threading.Condition()
+        """Held to look at or change anything below; notified when there may be something to do."""
+        self._idle = list(copiers)
+        self._takes = _takes(windows, self._idle)
+        self._all_taken = False
+        self._under_way: deque[Copier] = deque()
+        """Batches that are taken and not written, oldest first."""
+        self._packed: set[Copier] = set()
+        """Those of them that wait to be written."""
+        self._writing = False
+        self._written: deque[Copier] = deque()
+        """Batches not yet given back."""
+        self._stopped = False
+        self._failure: Optional[BaseException] = None
+        self._threads = [threading.Thread(target=self._help) for _ in range(n_threads - 1)]
+
+    def __enter__(self) -> Crew:
+        for i, thread in enumerate(self._threads):
+            try:
+                thread.start()
+            except RuntimeError:  # no memory for its stack, or too many processes
+                del self._threads[i:]
+                break
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._stop()
+        for thread in self._threads:
+            thread.join()
+
+    def __iter__(self) -> Iterator[Copier]:
+        while (step := self._next_step(is_caller=True)) is not None:
+            step()
+            while self._written:
+                yield self._written[0]
+                with self._change:
+                    self._idle.append(self._written.popleft())
+                    self._change.notify()
+        if self._failure is not None:
+            raise self._failure
+
+    def _help(self) -> None:
+        """What the other threads do."""
+        try:
+            while (step := self._next_step(is_caller=False)) is not None:
+                step()
+        except BaseException as error:  # noqa: BLE001  the iterating thread raises it
+            self._failure = error
+            self._stop()
+
+    def _stop(self) -> None:
+        """No thread begins anything any more."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+
+    def _next_step(self, is_caller: bool) -> Optional[Callable[[], None]]:
+        """Wait until there is something to do; None if there never will be."""
+        with self._change:
+            while not self._stopped:
+                if is_caller and self._written:
+                    return _nothing
+                if is_caller or not self._may_block:
+                    copier = self._to_be_written()
+                    if copier is not None:
+                        return partial(self._do_write, copier)
+                copier = self._to_be_packed()
+                if copier is not None:
+                    return partial(self._do_pack, copier)
+                if self._all_taken and not self._under_way:
+                    return None
+                self._change.wait()
+        return None
+
+    def _to_be_written(self) -> Optional[Copier]:
+        if self._writing or not self._under_way or self._under_way[0] not in self._packed:
+            return None
+        self._writing = True
+        return self._under_way[0]
+
+    def _do_write(self, copier: Copier) -> None:
+        self._write(copier)
+        with self._change:
+            self._writing = False
+            self._under_way.popleft()
+            self._packed.remove(copier)
+            self._written.append(copier)
+            self._change.notify_all()
+
+    def _to_be_packed(self) -> Optional[Copier]:
+        """An idle copier that has taken the next batch, if there is one."""
+        if not self._idle or self._all_taken:
+            return None
+        copier = next(self._takes, None)
+        if copier is None:
+            self._all_taken = True
+            self._change.notify_all()
+        else:
+            self._idle.remove(copier)
+            self._under_way.append(copier)
+        return copier
+
+    def _do_pack(self, copier: Copier) -> None:
+        copier.pack()
+        with self._change:
+            self._packed.add(copier)
+            self._change.notify_all()
 
 
-def _on_threads(
-    windows: Iterable[Bitmap], workers: ThreadPoolExecutor, idle: list[Copier]
-) -> Iterator[Copier]:
-    running: deque[tuple[Copier, Future[None]]] = deque()
-    for copier in _takes(windows, idle):
-        idle.remove(copier)
-        running.append((copier, workers.submit(copier.run)))
-        if not idle:
-            yield from _oldest(running, idle)
-    while running:
-        yield from _oldest(running, idle)
-
-
-def _oldest(running: deque[tuple[Copier, Future[None]]], idle: list[Copier]) -> Iterator[Copier]:
-    """The copier that was started first, when it is done; it is idle again afterwards."""
-    copier, done = running.popleft()
-    done.result()
-    yield copier
-    idle.append(copier)
+def _nothing() -> None:
+    """A step that is done already."""
 
 
 def _takes(windows: Iterable[Bitmap], idle: list[Copier]) -> Iterator[Copier]:
@@ -156,7 +262,7 @@ def _takes(windows: Iterable[Bitmap], idle: list[Copier]) -> Iterator[Copier]:
     for window in windows:
         pfn = window.first_pfn
         while pfn < window.end_pfn:
-            copier = idle[0]
+            copier = idle[-1]  # the last used, whose buffers are still in some cache
             pfn = copier.take(window, pfn)
             if copier.n_pages:
                 yield copier

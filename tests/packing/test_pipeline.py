@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 import pydumpfile
+from pydumpfile.bitmap import Bitmap
 from pydumpfile.dump import dump_vmcore
 from pydumpfile.errors import FaultError, UsageError
 from pydumpfile.filter.level import Level
+from pydumpfile.packing.pipeline import Crew, n_copiers
 from pydumpfile.sinks import Target
 from pydumpfile.sources.elf import ElfSource
 from tests.builders import CoreSpec, build_core
@@ -70,3 +74,86 @@ def test_no_threads_are_no_request(core, tmp_path, n_threads):
     with pydumpfile.open(core.path) as vmcore, pytest.raises(UsageError, match="at least one"):
         dump_vmcore(vmcore, target, Level(31), "zstd", n_threads=n_threads)
     assert not (tmp_path / "dump").exists()
+
+
+class _FakeCopier:
+    """Batches of one page; what is packed when, and where, is told to ``log``."""
+
+    def __init__(self, log, fails_at=None):
+        self.log = log
+        self.fails_at = fails_at
+        self.n_pages = 0
+        self.pfn = -1
+
+    def take(self, _, pfn):
+        self.pfn, self.n_pages = pfn, 1
+        return pfn + 1
+
+    def pack(self):
+        if self.pfn == self.fails_at:
+            raise ZeroDivisionError(f"packing {self.pfn}")
+        self.log.append(("packed", self.pfn, threading.get_ident()))
+
+
+def _crew(log, n_threads, write, fails_at=None, may_block=False):
+    copiers = [_FakeCopier(log, fails_at) for _ in range(n_copiers(n_threads))]
+    return Crew([Bitmap(0, 200), Bitmap(200, 400)], copiers, n_threads, write, may_block)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 7])
+def test_batches_are_written_and_given_back_in_pfn_order(n_threads):
+    log, written, given_back = [], [], []
+    with _crew(log, n_threads, lambda copier: written.append(copier.pfn)) as crew:
+        for copier in crew:
+            assert written[len(given_back)] == copier.pfn
+            given_back.append(copier.pfn)
+    assert written == given_back == list(range(400))
+    assert sorted(pfn for _, pfn, _ in log) == list(range(400))
+
+
+def test_what_may_block_is_only_done_by_the_caller():
+    writers = set()
+    with _crew([], 4, lambda _: writers.add(threading.get_ident()), may_block=True) as crew:
+        assert len(list(crew)) == 400
+    assert writers == {threading.get_ident()}
+
+
+def test_writing_fails_on_whatever_thread():
+    def write(copier):
+        if copier.pfn == 123:
+            raise OSError("no space")
+        written.append(copier.pfn)
+
+    written = []
+    with pytest.raises(OSError, match="no space"), _crew([], 3, write) as crew:
+        list(crew)
+    assert written == list(range(123))
+    assert threading.active_count() == 1
+
+
+def test_a_batch_that_fails_stops_all_behind_it():
+    written = []
+    with (
+        pytest.raises(ZeroDivisionError, match="packing 50"),
+        _crew([], 3, lambda copier: written.append(copier.pfn), fails_at=50) as crew,
+    ):
+        list(crew)
+    assert written == list(range(len(written)))
+    assert 50 not in written
+
+
+def test_the_caller_may_leave_early():
+    with _crew([], 3, lambda _: None) as crew:
+        for copier in crew:
+            if copier.pfn == 30:
+                break
+    assert threading.active_count() == 1
+
+
+def test_threads_that_the_system_refuses_are_done_without(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with _crew([], 5, lambda _: None) as crew:
+        assert [copier.pfn for copier in crew] == list(range(400))
