@@ -49,7 +49,7 @@ def is_kcore(image: Image) -> bool:
         if header.e_ident[elf.EI_CLASS :][:2] != bytes((elf.ELFCLASS64, elf.ELFDATA2LSB)):
             return False
         table = image.read(header.e_phoff, header.e_phnum * elf.PHDR.size)
-    except OSError:
+    except (OSError, OverflowError):
         return False
     phdrs = elf.parse_phdrs(table[: len(table) - len(table) % elf.PHDR.size])
     loads = [phdr for phdr in phdrs if phdr.p_type == elf.PT_LOAD]

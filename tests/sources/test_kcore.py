@@ -190,7 +190,16 @@ class TestRecognition:
         whole = headers(usual_segments(small), b"")
         moved = whole.replace(VMALLOC.to_bytes(8, "little"), (VMALLOC + PAGE).to_bytes(8, "little"))
         no_vmalloc = [s for s in usual_segments(small) if s.paddr != NO_PADDR]
-        others = [whole[:40], b"", b"\x7fELF", moved, headers(no_vmalloc, b""), headers([], b"")]
+        nowhere = whole[:32] + b"\xff" * 8 + whole[40:]
+        others = [
+            whole[:40],
+            b"",
+            b"\x7fELF",
+            moved,
+            nowhere,
+            headers(no_vmalloc, b""),
+            headers([], b""),
+        ]
         assert [self.is_kcore(other, path) for other in others] == [False] * len(others)
         with small.path.open("rb") as file:
             assert not is_kcore(FileImage(file.fileno(), str(small.path)))
