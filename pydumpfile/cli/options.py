@@ -53,6 +53,10 @@ class Options(NamedTuple):
     mem_usage: bool = False
     vtop: Optional[int] = None
     """Virtual address."""
+    vmlinux: str = ""
+    vmcoreinfo_file: str = ""
+    make_vmcoreinfo: str = ""
+    """The file to be made."""
     profile: bool = False
     check_params: bool = False
     force: bool = False
@@ -197,6 +201,10 @@ OPTIONS = (
     Option("--mem-usage", "mem_usage", "only count pages by kind, of /proc/kcore or VMCORE"),
     Option("--vtop", "vtop", "show the page-table walk to a virtual address as well", "ADDRESS",
            _address),
+    Option("-x", "vmlinux", "what VMCOREINFO lacks is in the debugging information of VMLINUX",
+           "VMLINUX"),
+    Option("-i", "vmcoreinfo_file", "what VMCOREINFO lacks is in FILE, which -g has made", "FILE"),
+    Option("-g", "make_vmcoreinfo", "make FILE of the VMLINUX of -x, for -i", "FILE"),
     Option("-f", "force", "overwrite DUMPFILE if it exists"),
     Option("--num-threads", "n_threads", "threads that read and compress (default: what CPUs and"
            " memory allow)", "N", _number("number of threads", _MAX_THREADS)),
@@ -218,9 +226,6 @@ OPTIONS = (
     # To compare: leaks what makedumpfile leaks.
     Option("--makedumpfile-bytes", "makedumpfile_bytes", "", extra=True),
     # Refused by name, so that nobody takes one for a spelling mistake.
-    Option("-g", "", "", "FILE", unsupported="making a vmcoreinfo file"),
-    Option("-i", "", "", "FILE", unsupported="a vmcoreinfo file"),
-    Option("-x", "", "", "VMLINUX", unsupported="a vmlinux as description of the kernel"),
     Option("-X", "", "", unsupported="leaving out Xen's domU pages"),
     Option("--config", "", "", "FILE", unsupported="erasing data"),
     Option("--eppic", "", "", "FILE", unsupported="erasing data"),
@@ -306,7 +311,7 @@ def check(options: Options) -> None:
     wanted, given = operand_names(options), len(options.operands)
     if given < len(wanted) or (given > len(wanted) and not any("..." in name for name in wanted)):
         found = " ".join(options.operands) or "none"
-        raise UsageError(f"expected {' '.join(wanted)}, found {found}")
+        raise UsageError(f"expected {' '.join(wanted) or 'no operand'}, found {found}")
 
 
 def glimpse(arguments: Sequence[str]) -> Options:
@@ -320,7 +325,8 @@ def glimpse(arguments: Sequence[str]) -> Options:
 
 def _is_given(options: Options, flag: str) -> bool:
     field = _BY_FLAG[flag].field
-    return bool(field) and getattr(options, field) != getattr(Options(), field)
+    # --num-threads 0 asks for none.
+    return bool(field) and getattr(options, field) not in (getattr(Options(), field), 0)
 
 
 def _spelled_out(arguments: Sequence[str]) -> list[str]:
@@ -361,6 +367,8 @@ def _words() -> Iterator[str]:
 
 def operand_names(options: Options) -> tuple[str, ...]:
     """The operands that ``options`` take; ``...`` behind a name means that there may be more."""
+    if options.make_vmcoreinfo:
+        return ()
     if options.rearrange:
         return ("DUMPFILE",)
     if options.reassemble:

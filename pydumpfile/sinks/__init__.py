@@ -10,8 +10,8 @@ from pydumpfile.sinks.base import Output
 from pydumpfile.sinks.file import OutputFile
 from pydumpfile.sinks.flattened import FlattenedStream
 
-STDOUT = "standard output"
-"""What messages call descriptor 1."""
+STDOUT = "STDOUT"
+"""What messages call descriptor 1, in makedumpfile as well."""
 
 
 class Target(NamedTuple):
