@@ -246,7 +246,9 @@ def install_project() -> None:
         module.unlink()
     say(f"pip install -e .[{EXTRAS}] (compiles csrc/)")
     pip = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "-qq"]
-    _run_python([*pip, "install", "--editable", f"{PROJECT}[{EXTRAS}]"])
+    # Strict editing comes with an import hook that every start of the command would pay for.
+    as_path = ["--config-settings", "editable_mode=compat"]
+    _run_python([*pip, "install", *as_path, "--editable", f"{PROJECT}[{EXTRAS}]"])
     stamp.write_text(fingerprint, "ascii")
 
 
