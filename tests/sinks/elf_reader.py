@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 PAGE = 4096
 PT_NULL, PT_LOAD, PT_NOTE = 0, 1, 4
@@ -68,17 +68,17 @@ class ElfCore:
         assert load.offset + load.filesz <= len(self.raw), "past the end of the file"
         return self.raw[load.offset : load.offset + load.filesz].ljust(load.memsz, b"\0")
 
-    def page(self, pfn: int) -> Optional[bytes]:
-        """What a reader gets, zeros for bytes of no PT_LOAD; None if no PT_LOAD has any."""
-        start = pfn * PAGE
-        page = bytearray(PAGE)
-        found = False
+    def pages(self) -> dict[int, bytes]:
+        """By pfn, what a reader gets of each page: zeros for bytes that no PT_LOAD has."""
+        found: dict[int, bytearray] = {}
         for load in self.loads:
-            low, high = max(load.paddr, start), min(load.paddr + load.memsz, start + PAGE)
-            if low < high:
-                found = True
-                stored_end = min(high, load.paddr + load.filesz)
-                if low < stored_end:
+            end = load.paddr + load.memsz
+            for pfn in range(load.paddr // PAGE, -(-end // PAGE)):
+                page = found.setdefault(pfn, bytearray(PAGE))
+                low = max(load.paddr, pfn * PAGE)
+                high = min(load.paddr + load.filesz, (pfn + 1) * PAGE)
+                if low < high:
                     off = load.offset + low - load.paddr
-                    page[low - start : stored_end - start] = self.raw[off : off + stored_end - low]
-        return bytes(page) if found else None
+                    at = low - pfn * PAGE
+                    page[at : at + high - low] = self.raw[off : off + high - low]
+        return {pfn: bytes(page) for pfn, page in found.items()}

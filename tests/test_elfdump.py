@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whole ELF cores of synthetic ones, read back by the tests' own reader."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import pydumpfile
+from pydumpfile import Kind, Level, Statistics
+from pydumpfile.elfdump import dump_elf
+from pydumpfile.errors import UnsupportedError
+from pydumpfile.filter import kept
+from pydumpfile.rearrange import rearrange
+from pydumpfile.sinks import Target
+from pydumpfile.sources.image import FileImage
+from tests.badmemory import BadMemory
+from tests.builders import BuiltCore, bits
+from tests.conftest import SMALL, Command, CoreMaker
+from tests.formats.test_elf_loads import Page, segments_of
+from tests.sinks.elf_reader import PT_NULL, ElfCore
+from tests.sinks.kdump_reader import Dump
+from tests.test_dump import MACHINES, PAGE, ZERO, _notes_of
+
+CHUNK = 256 << 12
+"""Bytes of the shortest hole."""
+
+
+def cored(
+    built: BuiltCore, target: Path, level: int = 31, as_makedumpfile: bool = False
+) -> tuple[ElfCore, Statistics]:
+    with pydumpfile.open(built.path) as vmcore:
+        statistics = dump_elf(
+            vmcore, Target(str(target)), Level(level), as_makedumpfile=as_makedumpfile
+        )
+    return ElfCore.open(target), statistics
+
+
+def kept_of(built: BuiltCore, level: int) -> set[int]:
+    """The pages whose content is to be in the core; of others a reader shows zeros."""
+    return set(bits.ones(built.verdict(level))) - (built.zero_pfns if level & 1 else set())
+
+
+def check_pages(core: ElfCore, built: BuiltCore, level: int) -> None:
+    """Every page that exists, and no other: its content, or zeros and nothing else."""
+    pages, kept_pfns = core.pages(), kept_of(built, level)
+    assert set(pages) == set(bits.ones(built.exists))
+    for pfn, page in pages.items():
+        assert page == (built.page(pfn) if pfn in kept_pfns else ZERO), hex(pfn)
+
+
+def check_headers(core: ElfCore, built: BuiltCore) -> None:
+    """All but the PT_LOADs as in the original; of those each is one or several in a row."""
+    original = ElfCore.open(built.path)
+    assert core.raw[:54] == original.raw[:54] and not core.incomplete
+    assert core.notes == _notes_of(built.path)
+    parts = iter(core.loads)
+    for load in original.loads:
+        at = load.paddr
+        while at < load.paddr + load.memsz:
+            part = next(parts)
+            assert (part.paddr, part.vaddr) == (at, load.vaddr + at - load.paddr)
+            assert (part.flags, part.align) == (load.flags, load.align)
+            at += part.memsz
+            if at < load.paddr + load.memsz:
+                assert part.memsz - part.filesz >= CHUNK, "a hole that is too small for its header"
+        assert at == load.paddr + load.memsz
+    assert next(parts, None) is None
+    data_off = 64 + 56 * core.n_phdrs + len(core.notes)
+    for load in core.loads:
+        if load.filesz:
+            assert load.offset == data_off
+            data_off += load.filesz
+    assert data_off == len(core.raw)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_level_31(core_of: CoreMaker, tmp_path: Path, machine: str) -> None:
+    built, level = core_of(MACHINES[machine]), 1 if machine == "no note" else 31
+    core, statistics = cored(built, tmp_path / "core", level)
+    check_pages(core, built, level)
+    check_headers(core, built)
+    assert statistics.bytes_written == len(core.raw)
+    assert statistics.stored == len(kept_of(built, level))
+    assert statistics.zero == len(built.zero_pfns & set(bits.ones(built.verdict(level))))
+    assert (statistics.lost, statistics.compression) == (0, "none")
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 4, 8, 16, 30])
+def test_every_kind_of_page(small: BuiltCore, tmp_path: Path, level: int) -> None:
+    core, statistics = cored(small, tmp_path / "core", level)
+    check_pages(core, small, level)
+    check_headers(core, small)
+    assert statistics.left_out[Kind.USER] == small.counts(level)["user"]
+
+
+def test_cut_where_it_should_be(small: BuiltCore, tmp_path: Path) -> None:
+    """The PT_LOADs by the rules of docs/formats.md."""
+    core, _ = cored(small, tmp_path / "core", 31)
+    kept_pfns = kept_of(small, 31)
+    expected = []
+    for load in small.loads:
+        end = load.paddr + load.memsz
+        starts = range(load.paddr, end, PAGE)
+        pages = [Page(at, min(at + PAGE, end), at // PAGE in kept_pfns) for at in starts]
+        for segment in segments_of(pages):
+            filesz = sum(extent.end - extent.start for extent in segment.stored)
+            expected.append((segment.start, segment.end - segment.start, filesz))
+    assert [(load.paddr, load.memsz, load.filesz) for load in core.loads] == expected
+    assert len(expected) > len(small.loads) + 1
+
+
+def test_nothing_leaks_but_on_demand(small: BuiltCore, tmp_path: Path) -> None:
+    """Pages left out between others: zeros, where makedumpfile writes what is in them."""
+    ours, _ = cored(small, tmp_path / "ours", 31)
+    theirs, statistics = cored(small, tmp_path / "theirs", 31, as_makedumpfile=True)
+    assert ours.phdrs == theirs.phdrs
+    kept_pfns = kept_of(small, 31)
+    leaked = {
+        pfn
+        for pfn, page in theirs.pages().items()
+        if pfn not in kept_pfns and page != ZERO and page == small.page(pfn)
+    }
+    assert len(leaked) > 100
+    for pfn, page in theirs.pages().items():
+        assert page == (small.page(pfn) if pfn in kept_pfns | leaked else ZERO)
+    assert statistics.stored == len(kept_pfns)
+
+
+def test_a_stream_stands_for_the_same_core(small: BuiltCore, tmp_path: Path) -> None:
+    cored(small, tmp_path / "core", 31)
+    with pydumpfile.open(small.path) as vmcore:
+        dump_elf(vmcore, Target(str(tmp_path / "stream"), flattened=True), Level(31))
+    with (tmp_path / "stream").open("rb") as stream:
+        rearrange(stream.fileno(), Target(str(tmp_path / "rearranged")))
+    assert (tmp_path / "rearranged").read_bytes() == (tmp_path / "core").read_bytes()
+
+
+@pytest.mark.parametrize("way", ["python", "judged again"])
+@pytest.mark.parametrize("machine", ["small", "segments", "high"])
+def test_the_same_in_other_ways(
+    core_of: CoreMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, machine: str
+) -> None:
+    built = core_of(MACHINES[machine])
+    expected, _ = cored(built, tmp_path / "expected", 31)
+    if way == "python":
+        monkeypatch.setenv("PYDUMPFILE_KERNEL", "python")
+    else:
+        monkeypatch.setattr(kept, "MAX_REMEMBERED_SIZE", 0)
+    core, _ = cored(built, tmp_path / "core", 31)
+    assert core.raw == expected.raw
+
+
+@pytest.fixture
+def sane(core_of: CoreMaker) -> BuiltCore:
+    """A core of which no page is kept only because its free block cannot be believed."""
+    return core_of(replace(SMALL, bad_orders=False))
+
+
+class TestChains:
+    """An ELF core is as good as what it was made of."""
+
+    @pytest.mark.parametrize("level", [0, 2, 30])
+    def test_to_kdump(self, sane: BuiltCore, tmp_path: Path, level: int) -> None:
+        """Nothing was left out before that would not be now: the same file, to the last byte."""
+        cored(sane, tmp_path / "core", level)
+        pydumpfile.dump(sane.path, tmp_path / "direct", 31, "zlib")
+        pydumpfile.dump(tmp_path / "core", tmp_path / "dump", 31, "zlib")
+        assert (tmp_path / "dump").read_bytes() == (tmp_path / "direct").read_bytes()
+
+    def test_zero_pages_are_holes(self, sane: BuiltCore, tmp_path: Path) -> None:
+        """No longer told from pages left out; all others are there."""
+        cored(sane, tmp_path / "core", 31)
+        pydumpfile.dump(sane.path, tmp_path / "direct", 31)
+        statistics = pydumpfile.dump(tmp_path / "core", tmp_path / "dump", 31)
+        expected, dump = Dump(tmp_path / "direct"), Dump(tmp_path / "dump")
+        assert dump.bitmap1 == expected.bitmap1
+        assert set(dump.pfns) <= set(expected.pfns)
+        missing = set(expected.pfns) - set(dump.pfns)
+        assert missing <= sane.zero_pfns
+        assert missing
+        assert all(dump.page(pfn) == expected.page(pfn) for pfn in dump.pfns)
+        assert statistics.warnings == []
+        assert dump.utsname == expected.utsname
+
+    @pytest.mark.parametrize(("first", "second"), [(0, 31), (1, 31), (31, 31), (2, 8)])
+    def test_to_elf(self, small: BuiltCore, tmp_path: Path, first: int, second: int) -> None:
+        cored(small, tmp_path / "one", first)
+        with pydumpfile.open(tmp_path / "one") as vmcore:
+            dump_elf(vmcore, Target(str(tmp_path / "two")), Level(second))
+        pages = ElfCore.open(tmp_path / "two").pages()
+        kept_pfns = kept_of(small, first) & kept_of(small, second)
+        assert set(pages) == set(bits.ones(small.exists))
+        for pfn, page in pages.items():
+            assert page == (small.page(pfn) if pfn in kept_pfns else ZERO), hex(pfn)
+
+
+class TestLostPages:
+    """Pages that cannot be read are zeros, are counted and told, and the core says so."""
+
+    @pytest.mark.parametrize("level", [0, 31])
+    def test_bad_memory(self, sane: BuiltCore, tmp_path: Path, level: int) -> None:
+        kept_pfns = kept_of(sane, level)
+        stored = sorted(pfn for pfn in kept_pfns if pfn > 0x2000)
+        bad = frozenset(stored[10:13] + stored[40:41] + stored[-1:])
+        source = BadMemory(FileImage(os.open(sane.path, os.O_RDONLY), str(sane.path)))
+        source.bad_pfns = bad
+        with pydumpfile.Vmcore(source) as vmcore:
+            statistics = dump_elf(vmcore, Target(str(tmp_path / "core")), Level(level))
+        core = ElfCore.open(tmp_path / "core")
+        assert core.incomplete
+        assert statistics.lost == len(bad)
+        assert statistics.stored == len(kept_pfns - bad)
+        (warning,) = statistics.warnings
+        assert warning.startswith(f"{len(bad)} pages could not be read")
+        for pfn, page in core.pages().items():
+            assert page == (sane.page(pfn) if pfn in kept_pfns - bad else ZERO), hex(pfn)
+
+    def test_the_source_is_incomplete_itself(
+        self, scratch_core: Path, small: BuiltCore, tmp_path: Path
+    ) -> None:
+        with scratch_core.open("r+b") as core_file:
+            core_file.seek(48)
+            core_file.write(struct.pack("<I", 1))
+        with pydumpfile.open(scratch_core) as vmcore:
+            statistics = dump_elf(vmcore, Target(str(tmp_path / "core")), Level(31))
+        assert statistics.incomplete
+        assert any("is marked incomplete" in warning for warning in statistics.warnings)
+        core = ElfCore.open(tmp_path / "core")
+        assert core.incomplete
+        check_pages(core, small, 31)
+        pydumpfile.dump(scratch_core, tmp_path / "dump", 31)
+        assert Dump(tmp_path / "dump").incomplete
+
+
+@pytest.mark.parametrize("step", ["judging pages", "copying pages"])
+def test_interrupted(small: BuiltCore, tmp_path: Path, step: str) -> None:
+    """Nothing that a reader takes for a core, or one that says what it is."""
+
+    class StopError(Exception):
+        pass
+
+    def progress(now: str, done: int, total: int) -> None:
+        if now == step and done > total // 2:
+            raise StopError
+
+    target = tmp_path / "core"
+    with pydumpfile.open(small.path) as vmcore, pytest.raises(StopError):
+        dump_elf(vmcore, Target(str(target)), Level(0), progress)
+    if step == "judging pages":
+        assert target.read_bytes() == b""
+        return
+    core = ElfCore.open(target)
+    assert core.incomplete
+    assert core.phdrs[0].kind == 4
+    assert all(phdr.offset + phdr.filesz <= len(core.raw) for phdr in core.phdrs)
+    assert any(phdr.kind == PT_NULL for phdr in core.phdrs)
+
+
+def test_only_of_elf_cores(small: BuiltCore, tmp_path: Path) -> None:
+    pydumpfile.dump(small.path, tmp_path / "dump", 1)
+    with pydumpfile.open(tmp_path / "dump") as vmcore, pytest.raises(UnsupportedError, match="-E"):
+        dump_elf(vmcore, Target(str(tmp_path / "core")), Level(31))
+    assert not (tmp_path / "core").exists()
+
+
+class TestCommand:
+    """``-E`` on the command line."""
+
+    def test_writes_what_the_library_does(
+        self, command: Command, small: BuiltCore, tmp_path: Path
+    ) -> None:
+        expected, _ = cored(small, tmp_path / "expected", 31)
+        done = command("-E", "-d", 31, "--profile", small.path, tmp_path / "core")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "core").read_bytes() == expected.raw
+        assert "finding zero pages" in done.stdout
+        leaking, _ = cored(small, tmp_path / "leaking", 31, as_makedumpfile=True)
+        done = command("-E", "-d31", "--makedumpfile-bytes", small.path, tmp_path / "bytes")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "bytes").read_bytes() == leaking.raw
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("-E", "-c"), ("-E", "-z"), ("-E", "--num-threads", "2"), ("-E", "--split"),
+            ("--makedumpfile-bytes",),
+        ],
+        ids=" ".join,
+    )  # fmt: skip
+    def test_refuses(
+        self, command: Command, small: BuiltCore, tmp_path: Path, arguments: tuple[str, ...]
+    ) -> None:
+        done = command(*arguments, small.path, tmp_path / "core")
+        assert done.returncode == 1
+        assert arguments[0] in done.stderr
+        assert not (tmp_path / "core").exists()
+
+    def test_is_a_dry_run_if_asked(
+        self, command: Command, small: BuiltCore, tmp_path: Path
+    ) -> None:
+        done = command("-E", "-d", 31, "--dry-run", small.path, tmp_path / "core")
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "core").exists()
+        core, _ = cored(small, tmp_path / "core", 31)
+        assert f"{len(core.raw) / (1 << 20):.1f} MiB" in done.stdout
+
+    def test_tries_the_next_level_when_there_is_no_space(
+        self, command: Command, small: BuiltCore, tmp_path: Path
+    ) -> None:
+        expected, _ = cored(small, tmp_path / "expected", 31)
+        limit = len(expected.raw) + 100
+        done = command("-E", "-d", "0,31", "-L", limit, small.path, tmp_path / "core")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "core").read_bytes() == expected.raw
