@@ -85,6 +85,10 @@ def _do(options: Options, console: Console) -> int:
         return jobs.show_version(console)
     if options.check_params:
         return jobs.check_params(options)
+    if options.make_vmcoreinfo:
+        from pydumpfile.cli.describe import make_vmcoreinfo  # noqa: PLC0415
+
+        return make_vmcoreinfo(options, console)
     if options.rearrange:
         return jobs.rearrange_stream(options, console)
     if options.reassemble:

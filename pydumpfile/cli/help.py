@@ -43,9 +43,10 @@ examples:
 
 exit status: 0 a complete dump, anything else not:
    1  wrong use, or stopped          4  the image is cut short      6  kernel not described
-   3  not a memory image             5  not supported          7,8,9  memory cannot be read
+   2  -x, -i: of another kernel      5  not supported          7,8,9  memory cannot be read
+   3  not a memory image
   10  the dump cannot be written    11  a bug in pydumpfile        12  the image cannot be read
-Called as makedumpfile it is 0 or 1. A dump that could not be finished, or lacks pages that could
+Called as makedumpfile it is 0, 1 or 2. A dump that could not be finished, or lacks pages that could
 not be read (7), is kept and marked incomplete; crash and drgn open it all the same."""
 
 _WIDTH = 98

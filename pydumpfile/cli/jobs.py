@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 from pydumpfile.budget import affordable_threads, look_around, shortage
 from pydumpfile.cli.console import Console
+from pydumpfile.cli.describe import open_vmcore
 from pydumpfile.cli.options import Options
 from pydumpfile.codecs import AUTO, NAMES, available, make_codec
 from pydumpfile.dump import Statistics, dump_vmcore
@@ -34,7 +35,7 @@ _INCOMPLETE = "This is an incomplete dumpfile, but might analyzable."
 def write_dump(options: Options, console: Console) -> int:
     """VMCORE to DUMPFILE, at the first level for which there is space."""
     stopwatch = _stopwatch() if options.profile else None
-    with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
+    with open_vmcore(options, console) as vmcore:
         console.say(_headline(vmcore))
         _tell_description(vmcore, console)
         if options.vtop is not None:
@@ -60,7 +61,7 @@ def write_log(options: Options, console: Console) -> int:
     from pydumpfile.logfile import write_log_file  # noqa: PLC0415
 
     target = _target(options, options.operands[1:], flattened=False)
-    with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
+    with open_vmcore(options, console) as vmcore:
         _tell_description(vmcore, console)
         lost = write_log_file(vmcore, target, options.partial_dmesg)
     if lost:

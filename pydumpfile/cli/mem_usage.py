@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from pydumpfile.cli.console import Console
+from pydumpfile.cli.describe import open_vmcore
 from pydumpfile.cli.options import Options
-from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.mem_usage import count_pages
 from pydumpfile.report.mem_usage import table
 
@@ -13,7 +13,7 @@ from pydumpfile.report.mem_usage import table
 def show_mem_usage(options: Options, console: Console) -> int:
     """Of the running kernel's /proc/kcore, or of any other memory image."""
     progress = console.progress()
-    with Vmcore.open(options.operands[0], options.use_mmap) as vmcore:
+    with open_vmcore(options, console) as vmcore:
         try:
             usage = count_pages(vmcore, progress)
         finally:

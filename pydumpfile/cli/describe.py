@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``-x``, ``-i``, ``-g``: a kernel described by more than its own core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from pydumpfile.cli.console import Console
+from pydumpfile.cli.options import Options
+from pydumpfile.errors import MissingFactError
+from pydumpfile.kernel.vmcore import Vmcore
+
+if TYPE_CHECKING:
+    from pydumpfile.kernel.description import Description
+
+
+def open_vmcore(options: Options, console: Console) -> Vmcore:
+    """VMCORE with the description that goes with it, if any; what contradicts it is told."""
+    vmcore = Vmcore.open(options.operands[0], options.use_mmap, _description(options))
+    for contradiction in vmcore.contradictions:
+        console.warn(str(contradiction))
+    return vmcore
+
+
+def make_vmcoreinfo(options: Options, console: Console) -> int:
+    """The VMLINUX of ``-x`` to the file of ``-g``."""
+    from pydumpfile.kernel.description import write_description  # noqa: PLC0415
+
+    description = _description(options)
+    assert description is not None, "-g only goes with -x"
+    if not description.release:
+        raise MissingFactError(
+            "OSRELEASE", description.place,
+            "it is a file with debugging information alone; give the whole vmlinux",
+        )  # fmt: skip
+    write_description(description, options.make_vmcoreinfo)
+    console.say(f"The vmcoreinfo is saved to {options.make_vmcoreinfo}.")
+    return 0
+
+
+def _description(options: Options) -> Optional[Description]:
+    if options.vmlinux:
+        from pydumpfile.kernel.exports import describe  # noqa: PLC0415
+
+        return describe(options.vmlinux)
+    if options.vmcoreinfo_file:
+        from pydumpfile.kernel.description import read_description  # noqa: PLC0415
+
+        return read_description(options.vmcoreinfo_file)
+    return None
