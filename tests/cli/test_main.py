@@ -62,7 +62,7 @@ def test_a_dump(small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[
                for d in dump.descriptors.values())  # fmt: skip
     assert rows["- zero"] == zero
     assert rows["= stored"] == len(dump.pfns) - zero
-    assert "level 31, compression zstd by libzstd.so.1, level 1" in table[-1]
+    assert "level 31, compression zstd by libzstd.so.1, level -1" in table[-1]
     # The builders put blocks of impossible order everywhere.
     assert all(line.startswith("pydumpfile: warning: ") for line in err.splitlines())
     assert "impossible order" in err
