@@ -41,27 +41,28 @@ class KdumpfileError(Exception):
 
 
 class KdumpFile:
-    """A dump opened by libkdumpfile.
+    """A dump, or all parts of a split one in any order, opened by libkdumpfile.
 
     :raises OSError: the library is not installed.
     :raises KdumpfileError: it does not open the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, *paths: Path) -> None:
         self._lib = _ffi.dlopen(LIBRARY)
         self._context = self._lib.kdump_new()
-        self._fd = os.open(path, os.O_RDONLY)
+        self._fds = [os.open(path, os.O_RDONLY) for path in paths]
         self._buffer = _ffi.new("char[]", PAGE_SIZE)
         self._length = _ffi.new("size_t *")
         try:
-            self._check(self._lib.kdump_open_fdset(self._context, 1, [self._fd]))
+            self._check(self._lib.kdump_open_fdset(self._context, len(self._fds), self._fds))
         except KdumpfileError:
             self.close()
             raise
 
     def close(self) -> None:
         self._lib.kdump_free(self._context)
-        os.close(self._fd)
+        for fd in self._fds:
+            os.close(fd)
 
     def __enter__(self) -> KdumpFile:
         return self

@@ -139,11 +139,11 @@ def test_drgn_reads_every_encoding(small: Evidence, shelf: Shelf, compression: s
     assert deadkernel.tasks(program) == deadkernel.tasks(small.program)
 
 
-def crash_output(evidence: Evidence, dump: Path, commands: Path) -> str:
+def crash_output(evidence: Evidence, dump: Path, commands: Path, *more_parts: Path) -> str:
     """What the crash utility prints for the ``commands`` in a file."""
-    crash = witness.program("crash")
+    crash, dumps = witness.program("crash"), (dump, *more_parts)
     run = subprocess.run(
-        [crash, "-s", "-i", str(commands), str(evidence.core.vmlinux()), str(dump)],
+        [crash, "-s", "-i", str(commands), str(evidence.core.vmlinux()), *map(str, dumps)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
