@@ -18,7 +18,7 @@ _DECLARATIONS = "".join(
 # setuptools wants source paths relative to setup.py.
 _SOURCES = [
     os.path.join("csrc", f"{name}.c")
-    for name in ("batch", "classify", "encode", "group", "variant", "zero")
+    for name in ("batch", "classify", "decode", "encode", "group", "variant", "zero")
 ]
 _HEADERS = [os.path.join("csrc", name) for name in ("group.h", "pagescan.h", "words.h")]
 

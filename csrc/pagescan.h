@@ -187,4 +187,47 @@ int64_t pydump_encode(const struct pydump_compressor *compressor, const struct p
 int64_t pydump_describe(const struct pydump_batch *batch, const uint32_t *sizes,
 			uint8_t *descriptors);
 
+/* Signatures of the functions that decompress a page; pydumpfile.decoders.Signature. */
+enum pydump_unsignature {
+	PYDUMP_UNCOMPRESS,		/* uncompress() of zlib */
+	PYDUMP_UNLZO1X,			/* lzo1x_decompress_safe() of lzo */
+	PYDUMP_UNSNAPPY,		/* snappy_uncompress() of snappy */
+	PYDUMP_UNDEFLATE,		/* libdeflate_zlib_decompress() */
+	PYDUMP_UNZSTD,			/* ZSTD_decompressDCtx() */
+	PYDUMP_UNSIGNATURES
+};
+
+/* A function that some library lent, for the encoding that a page descriptor's flags name. */
+struct pydump_decoder {
+	void (*function)(void);		/* NULL: not needed so far, or not there */
+	void *workspace;		/* of the library's own kind: one for each thread */
+	uint32_t signature;
+	uint32_t flag;
+};
+
+/* There are as many encodings as this. */
+enum pydump_decoders {
+	PYDUMP_DECODERS = 4
+};
+
+/* What descriptors say of some pages, and the bytes of the file that they lead to. */
+struct pydump_stored {
+	const uint64_t *off;
+	const uint32_t *size;
+	const uint32_t *flags;
+	uint64_t n;
+	uint64_t page_size;
+	uint64_t zero_off;		/* where the page is that zero pages share; ~0 if none do */
+	const uint8_t *data;		/* of the file, from data_off on */
+	uint64_t data_off;
+	uint64_t data_size;
+};
+
+/*
+ * Put each page at its place in pages. Returns how many could be, from the first on: if there are
+ * fewer than n, what is stored of the next is no page.
+ */
+int64_t pydump_decode(const struct pydump_decoder *decoders, const struct pydump_stored *stored,
+		      const uint64_t *place, uint8_t *pages, uint64_t pages_size);
+
 #endif

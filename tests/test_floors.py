@@ -46,7 +46,13 @@ SOLE_IMPORTERS = {
     "elftools": {"kernel.dwarf"},
     "zstandard": set(),  # only tests use it, to read dumps
     "tqdm": {"cli", "cli.console"},
-    "pydumpfile._pagescan": {"filter.native", "filter.zero_native", "packing.native", "variants"},
+    "pydumpfile._pagescan": {
+        "filter.native",
+        "filter.zero_native",
+        "packing.native",
+        "sources.unpack_native",
+        "variants",
+    },
 }
 
 

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from pydumpfile import loops
 from pydumpfile.pfn import Range
 
 
@@ -62,6 +63,10 @@ class Unpacker(Protocol):
 
 def make_unpacker(page_size: int) -> Unpacker:
     """The loop that PYDUMPFILE_KERNEL demands."""
-    from pydumpfile.sources.unpack_reference import ReferenceUnpacker  # noqa: PLC0415
+    if loops.in_python():
+        from pydumpfile.sources.unpack_reference import ReferenceUnpacker  # noqa: PLC0415
 
-    return ReferenceUnpacker(page_size)
+        return ReferenceUnpacker(page_size)
+    from pydumpfile.sources.unpack_native import NativeUnpacker  # noqa: PLC0415
+
+    return NativeUnpacker(page_size)
