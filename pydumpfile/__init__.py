@@ -67,6 +67,7 @@ def dump(
     max_rss: Optional[int] = None,
     flattened: bool = False,
     compression_level: Optional[int] = None,
+    without_unused_mem_map: bool = False,
 ) -> Statistics:
     """Write a kdump-compressed dump of ``source`` to the file ``target``.
 
@@ -82,6 +83,8 @@ def dump(
     :param max_rss: bytes of memory for the whole process; lowers the number of threads.
     :param flattened: write the stream that ``-F`` gives; :mod:`pydumpfile.rearrange` reads it.
     :param compression_level: how hard to compress, in the codec's own numbers.
+    :param without_unused_mem_map: leave out as well the struct pages that only describe pages left
+        out.
     :return: what became of the pages.
     :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
         to be good, and says that it is incomplete until it is not.
@@ -95,5 +98,6 @@ def dump(
 
             compression = choose_codec(vmcore, where, threads).codec
         return dump_vmcore(
-            vmcore, where, Level.of(level), compression, progress, threads, compression_level
-        )
+            vmcore, where, Level.of(level), compression, progress, threads, compression_level,
+            without_unused_mem_map=without_unused_mem_map,
+        )  # fmt: skip

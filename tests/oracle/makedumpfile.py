@@ -54,10 +54,10 @@ def bitmaps(makedumpfile: str, core: Path, level: int) -> Bitmaps:
             process.kill()
 
 
-def dump(makedumpfile: str, core: Path, level: int, output: Path) -> None:
+def dump(makedumpfile: str, core: Path, level: int, output: Path, *options: str) -> None:
     """Write an uncompressed dump."""
     run = subprocess.run(
-        [makedumpfile, "-f", "-d", str(level), str(core), str(output)],
+        [makedumpfile, *options, "-f", "-d", str(level), str(core), str(output)],
         capture_output=True,
         text=True,
         timeout=300,
