@@ -9,7 +9,7 @@ KERNEL ?= 6.1-cloud
 .NOTPARALLEL:
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick kernel service bench lint setup setup-quick clean
+.PHONY: help demo test quick kernel service bench manual lint setup setup-quick clean
 
 help:  ## show this
 	@echo 'pydumpfile: from a Linux panic to a dump'
@@ -37,6 +37,9 @@ service: setup  ## kdump services in whole distributions, and what can go wrong 
 
 bench: setup  ## measure beside makedumpfile, into docs/performance.md (a quarter of an hour, on an idle machine)
 	@$(VENV)/python -m tests.bench $(BENCH_ARGS)
+
+manual: setup-quick  ## write the manual page and the completions anew, from the table of options
+	@$(VENV)/python -m manual
 
 lint: setup-quick  ## ruff check, ruff format --check, mypy --strict
 	@echo 'lint: ruff check' && $(VENV)/ruff check --quiet .

@@ -64,7 +64,12 @@ def _name(path: Path) -> str:
 
 MODULES = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TEST_FILES = sorted(TESTS.rglob("*.py"))
-PYTHON_FILES = [*MODULES.values(), *TEST_FILES, *sorted((ROOT / "csrc").glob("*.py"))]
+PYTHON_FILES = [
+    *MODULES.values(),
+    *TEST_FILES,
+    *sorted((ROOT / "csrc").glob("*.py")),
+    *sorted((ROOT / "manual").glob("*.py")),
+]
 
 
 def _parse(path: Path) -> ast.Module:

@@ -24,7 +24,7 @@ exit status: 0 if nothing fails, else 1.
 
 def main(arguments: Sequence[str]) -> int:
     """Run the sub-command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     findings = []
     named = [path and os.path.abspath(path) for path in (options.initrd, options.target)]
     for finding in doctor.examine_system(System(options.root), *named):
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failing else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pydumpfile doctor",
         description=_DESCRIPTION,

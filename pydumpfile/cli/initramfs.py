@@ -26,7 +26,7 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the sub-command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         if options.install:
             path = install.install(options.install, _passed_on(options), options.root)
@@ -76,7 +76,7 @@ def _codecs(text: str) -> Optional[list[str]]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pydumpfile initramfs",
         description=_DESCRIPTION,
