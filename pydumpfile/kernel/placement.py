@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple, Optional
 
-from pydumpfile.errors import FaultError, MissingFactError
+from pydumpfile.errors import FaultError, MismatchError, MissingFactError, PydumpfileError
 from pydumpfile.formats.vmcoreinfo import to_number
 from pydumpfile.kernel.description import Description
 from pydumpfile.memory.x86_64 import START_KERNEL_MAP, PageTables
@@ -28,6 +28,9 @@ _ROOTS = ("init_top_pgt", "init_level4_pgt")
 _UTSNAME_OFF = 4  # of uts_namespace.name, where the description lacks it
 _FIELD_SIZE = 65  # of struct new_utsname
 _RELEASE, _MACHINE = 2, 4
+_NAME_SIZE = (_MACHINE + 1) * _FIELD_SIZE
+_LINUX = b"Linux".ljust(_FIELD_SIZE, b"\0")
+_PIECE_SIZE = 1 << 20
 # AMD's C-bit, which CPUID gives: 47 up to the second EPYC, 51 since the third.
 _SME_MASKS = (0, 1 << 51, 1 << 47)
 _ADVICE = (
@@ -60,7 +63,8 @@ class Placement(NamedTuple):
 def find_placement(source: Source, description: Description) -> Placement:
     """Look for the kernel of ``description`` in the memory of ``source``.
 
-    :raises MissingFactError: it is not there, or the description lacks what it is known by.
+    :raises MismatchError: a kernel of another release is there.
+    :raises MissingFactError: none is there, or the description lacks what it is known by.
     """
     return _Search(source, description).find()
 
@@ -84,16 +88,40 @@ class _Search:
                 placement = self._mapped(paddr)
                 if placement is not None:
                     return placement
-        release = self._description.release or "that is described"
-        what = (
-            f"{seen} copies of its name, but no page tables that lead there" if seen else "no name"
-        )
-        raise MissingFactError(
-            "KERNELOFFSET and phys_base",
-            f"the notes and the memory of {self._source.path}, where the kernel {release} has "
-            f"{what}; described by {self._description.place}",
+        raise self._not_found(seen)
+
+    def _not_found(self, seen: int) -> PydumpfileError:
+        """Why, as far as that can be told."""
+        description, path = self._description, self._source.path
+        release = self._release_in_memory()
+        if release and description.release and release != description.release:
+            return MismatchError("release", description.release, description.place, release, path)
+        why = f"the kernel described by {description.place} is nowhere"
+        if seen:
+            why = f"the kernel described by {description.place} has no page tables that lead to it"
+        elif release:
+            why = f"a kernel {release} is elsewhere than {description.place} says"
+        return MissingFactError(
+            "KERNELOFFSET and phys_base", f"the notes and the memory of {path}, where {why}",
             _ADVICE,
-        )
+        )  # fmt: skip
+
+    def _release_in_memory(self) -> str:
+        """The release in whatever ``struct new_utsname`` of Linux comes first in memory."""
+        for start, end in self._source.data:
+            for paddr in range(start, end, _PIECE_SIZE):
+                size = min(_PIECE_SIZE + _NAME_SIZE, end - paddr)
+                try:
+                    piece = self._source.read(paddr, size)
+                except FaultError:
+                    continue
+                at = piece.find(_LINUX)
+                while at >= 0:
+                    fields = _fields(piece[at : at + _NAME_SIZE])
+                    if fields[_MACHINE] == b"x86_64" and fields[_RELEASE]:
+                        return fields[_RELEASE].decode("utf-8", "replace")
+                    at = piece.find(_LINUX, at + 1)
+        return ""
 
     def _symbol(self, *names: str) -> int:
         lines = self._description.lines
@@ -122,11 +150,9 @@ class _Search:
         if paddr not in self._source.data:
             return False
         try:
-            name = self._source.read(paddr, (_MACHINE + 1) * _FIELD_SIZE)
+            fields = _fields(self._source.read(paddr, _NAME_SIZE))
         except FaultError:
             return False
-        fields = [name[i : i + _FIELD_SIZE].partition(b"\0")[0]
-                  for i in range(0, len(name), _FIELD_SIZE)]  # fmt: skip
         release = self._description.release.encode("utf-8", "replace") or fields[_RELEASE]
         return (fields[0], fields[_RELEASE], fields[_MACHINE]) == (b"Linux", release, b"x86_64")
 
@@ -147,6 +173,12 @@ class _Search:
                             levels, sme_mask,
                         )  # fmt: skip
         return None
+
+
+def _fields(name: bytes) -> list[bytes]:
+    """The first fields of a ``struct new_utsname``, up to the machine."""
+    ends = range(_FIELD_SIZE, _NAME_SIZE + 1, _FIELD_SIZE)
+    return [name[end - _FIELD_SIZE : end].partition(b"\0")[0] for end in ends]
 
 
 def _leads_to(tables: PageTables, vaddr: int, paddr: int) -> bool:

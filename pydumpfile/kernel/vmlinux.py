@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from struct import Struct
@@ -63,7 +64,7 @@ class Symbol(NamedTuple):
 class Section:
     """The bytes of one section, decompressed: ``size`` of them in ``buffer`` from ``start`` on."""
 
-    def __init__(self, buffer: Union[bytes, mmap.mmap], start: int, size: int) -> None:
+    def __init__(self, buffer: Union[bytes, bytearray, mmap.mmap], start: int, size: int) -> None:
         self._buffer = buffer
         self._start = start
         self.size = size
@@ -71,7 +72,7 @@ class Section:
     def read(self, off: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``off`` on; fewer at the end of the section."""
         start = self._start + min(off, self.size)
-        return self._buffer[start : min(start + size, self._start + self.size)]
+        return bytes(self._buffer[start : min(start + size, self._start + self.size)])
 
     def places(self, wanted: bytes) -> Iterator[int]:
         """Where ``wanted`` occurs, ascending."""
@@ -96,13 +97,14 @@ class Vmlinux:
         self.path = path
         try:
             with open(path, "rb") as file:
+                if not os.path.getsize(path):
+                    raise self.not_a_vmlinux(0, "an ELF file", "nothing: it is empty")
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         except OSError as error:
             raise InputError(path, error.errno, "opening the vmlinux") from error
-        except ValueError as error:  # mmap's for an empty file
-            raise self.not_a_vmlinux(0, "an ELF file", "an empty one") from error
         try:
             self._headers = self._read_headers()
+            self._sections: dict[str, Section] = {}
         except BaseException:
             self._map.close()
             raise
@@ -136,6 +138,11 @@ class Vmlinux:
         :raises FormatError: it does not lie in the file, or cannot be decompressed.
         :raises UnsupportedError: it is compressed with what cannot be decompressed here.
         """
+        if name not in self._sections:
+            self._sections[name] = self._open_section(name)
+        return self._sections[name]
+
+    def _open_section(self, name: str) -> Section:
         header = self._header_of(name)
         if header is None:
             return Section(b"", 0, 0)
@@ -257,7 +264,7 @@ class Vmlinux:
         header = self._headers.get(name) or self._headers.get(_old_name(name))
         return header if header and header.sh_type != _SHT_NOBITS else None
 
-    def _decompressed(self, name: str, off: int, size: int) -> bytes:
+    def _decompressed(self, name: str, off: int, size: int) -> Union[bytes, bytearray]:
         """What the compressed section of ``size`` bytes at ``off`` holds."""
         form = _CHDR if name in self._headers else _ZDEBUG
         if size < form.size:
@@ -265,12 +272,14 @@ class Vmlinux:
         fields = form.unpack_from(self._map, off)
         kind, whole = (fields[0], fields[2]) if form is _CHDR else (_ELFCOMPRESS_ZLIB, fields[1])
         at = off + form.size
-        if whole > _MOST_BYTES:
+        if not 0 < whole <= _MOST_BYTES:
             raise self.not_a_vmlinux(off, f"{name} of up to {_MOST_BYTES} bytes", f"{whole} bytes")
         compressed = memoryview(self._map)[at : off + size]
         try:
             if kind == _ELFCOMPRESS_ZLIB:
-                content = zlib.decompressobj().decompress(compressed, whole)
+                content: Union[bytes, bytearray] = zlib.decompress(
+                    compressed, bufsize=max(whole, 1)
+                )
             elif kind == _ELFCOMPRESS_ZSTD:
                 content = _unzstd(bytes(compressed), whole, f"{self.path}: {name}")
             else:
@@ -292,16 +301,17 @@ def _old_name(name: str) -> str:
     return f".z{name[1:]}"
 
 
-def _unzstd(compressed: bytes, whole: int, what: str) -> bytes:
+def _unzstd(compressed: bytes, whole: int, what: str) -> bytearray:
     """Decompress by the library; pydumpfile needs no package for that."""
     try:
         zstd = ctypes.CDLL("libzstd.so.1")
     except OSError as error:
         raise UnsupportedError(f"{what}, compressed by zstd, without libzstd.so.1",
                                "install libzstd1 (Fedora: libzstd)") from error  # fmt: skip
+    content = bytearray(whole)
     zstd.ZSTD_decompress.restype = ctypes.c_size_t
-    content = ctypes.create_string_buffer(whole)
     size = zstd.ZSTD_decompress(
-        content, ctypes.c_size_t(whole), compressed, ctypes.c_size_t(len(compressed))
-    )
-    return content.raw if size == whole else b""
+        (ctypes.c_char * whole).from_buffer(content), ctypes.c_size_t(whole),
+        compressed, ctypes.c_size_t(len(compressed)),
+    )  # fmt: skip
+    return content if size == whole else bytearray()
