@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """What it understands."""
     parser = argparse.ArgumentParser(
         prog="pydumpfile doctor",
         description=_DESCRIPTION,

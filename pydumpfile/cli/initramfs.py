@@ -77,6 +77,7 @@ def _codecs(text: str) -> Optional[list[str]]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """What it understands."""
     parser = argparse.ArgumentParser(
         prog="pydumpfile initramfs",
         description=_DESCRIPTION,
