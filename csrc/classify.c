@@ -1,19 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a struct page says: which pages of a block go, as bits cleared in a window of the bitmap.
- *
- * The order of the tests is the contract (docs/filter-rules.md); the words they look at come from the
- * plan. Struct pages are read as little-endian words, wherever this runs.
+ * Which pages of a block go, as bits cleared in a window of the bitmap. page_judge.h says which.
  */
 #include "group.h"
-
-/* The last of so many pages, by its pfn, is never a compound head. */
-#define HEADLESS_PAGES 512
-
-static inline int holds(const struct pydump_test *test, const uint8_t *page)
-{
-	return (word_at(page, test->off) & test->mask) == test->value;
-}
 
 /* Clear bits [first, end); returns how many were set. */
 static uint64_t clear_bits(uint8_t *bits, uint64_t first, uint64_t end)
@@ -68,77 +57,6 @@ static int64_t leave_out(struct pydump_window *window, uint64_t first_pfn, uint6
 	return cleared;
 }
 
-/*
- * Judge the page whose struct page is at page; has_after: the one behind it can be read.
- * Sets *n to the pages it speaks for. Returns the kind if they go, PYDUMP_KINDS if they stay.
- */
-static enum pydump_kind judge(const struct pydump_plan *plan, const uint8_t *page, int has_after,
-			      uint64_t pfn, uint64_t *n, struct pydump_window *window)
-{
-	const int slab = holds(&plan->slab_type, page) || holds(&plan->slab_flag, page);
-	int anon, cache, private, hugetlb = 0;
-	uint64_t flags;
-
-	*n = 1;
-	if (holds(&plan->tail, page))
-		return PYDUMP_KINDS;
-	if (!slab && holds(&plan->buddy, page)) {
-		uint64_t order = word_at(page, plan->private_off);
-
-		if (order < plan->max_order) {
-			*n = 1ULL << order;
-			return PYDUMP_FREE;
-		}
-		window->bad_orders++;
-		return PYDUMP_KINDS;
-	}
-	if (holds(&plan->unaccepted, page)) {
-		*n = 1ULL << (plan->max_order - 1);
-		return PYDUMP_FREE;
-	}
-	if (has_after && holds(&plan->head, page)) {
-		const uint8_t *after = page + plan->page_size;
-		uint64_t order = word_at(after, plan->order_off) >> plan->order_shift;
-
-		order &= plan->order_mask;
-		hugetlb = holds(&plan->hugetlb, plan->hugetlb.after ? after : page);
-		/* A read-only copy of a head (HVO's fake heads) is not aligned to its order. */
-		if (order < 64 && !(pfn & ((1ULL << order) - 1)))
-			*n = 1ULL << order;
-	}
-	flags = word_at(page, plan->flags_off);
-	anon = (word_at(page, plan->mapping_off) & ANON_BIT) && !slab;
-	cache = (flags & plan->lru_mask) ||
-		(flags & plan->swapcache_mask) == plan->swapcache_mask;
-	private = (flags & plan->private_mask) != 0;
-	if (cache && !anon && (private ? plan->drop_cache_private : plan->drop_cache))
-		return private ? PYDUMP_CACHE_PRIVATE : PYDUMP_CACHE;
-	if (plan->drop_user && (anon || hugetlb))
-		return PYDUMP_USER;
-	if (holds(&plan->hwpoison, page))
-		return PYDUMP_HWPOISON;
-	if (!slab && holds(&plan->offline, page))
-		return PYDUMP_OFFLINE;
-	return PYDUMP_KINDS;
-}
-
-/* Whether all words the plan looks at lie inside a struct page. */
-static int plan_fits(const struct pydump_plan *plan)
-{
-	const uint32_t offs[] = {
-		plan->flags_off, plan->mapping_off, plan->private_off, plan->order_off,
-		plan->tail.off, plan->head.off, plan->slab_type.off, plan->slab_flag.off,
-		plan->buddy.off, plan->unaccepted.off, plan->hugetlb.off, plan->offline.off,
-		plan->hwpoison.off,
-	};
-
-	for (size_t i = 0; i < sizeof(offs) / sizeof(offs[0]); i++) {
-		if ((uint64_t)offs[i] + 8 > plan->page_size)
-			return 0;
-	}
-	return plan->max_order <= 64;
-}
-
 /* What one call works on. */
 struct scan {
 	const struct pydump_plan *plan;
@@ -146,6 +64,7 @@ struct scan {
 	struct pydump_window *window;
 	uint64_t end_pfn;
 	int64_t cleared;
+	uint64_t bad_orders;
 };
 
 /* Judge the page at pfn; returns the pfn from which to go on. */
@@ -156,7 +75,7 @@ static uint64_t judge_one(struct scan *scan, uint64_t pfn, enum pydump_kind *kin
 	uint64_t n;
 
 	*kind = judge(scan->plan, scan->block->pages + i * scan->plan->page_size, has_after, pfn, &n,
-		      scan->window);
+		      &scan->bad_orders);
 	return pfn + (*kind == PYDUMP_KINDS ? 1 : n);
 }
 
@@ -244,7 +163,7 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 			uint32_t variant)
 {
 	const struct pydump_plan copy = *plan;	/* no store to the bitmap can change it */
-	struct scan scan = { &copy, block, window, end_pfn, 0 };
+	struct scan scan = { &copy, block, window, end_pfn, 0, 0 };
 	uint64_t pfn = first_pfn, group_pfn;
 	int strides = 0;	/* a large block was passed over: another may follow */
 
@@ -270,5 +189,6 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 	}
 	if (pfn > window->resume_pfn)
 		window->resume_pfn = pfn;
+	window->bad_orders += scan.bad_orders;
 	return scan.cleared;
 }

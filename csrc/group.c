@@ -4,7 +4,7 @@
  * operations on such words. No branch depends on a single page, a test the plan does not use costs
  * next to nothing, and one whose answer no longer matters for any of the 64 is not made.
  *
- * The same rules as judge() in classify.c, which decides the pages left open here.
+ * The same rules as judge() in page_judge.h, which decides the pages left open here.
  */
 #include "group.h"
 

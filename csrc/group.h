@@ -6,11 +6,10 @@
 #ifndef PYDUMP_GROUP_H
 #define PYDUMP_GROUP_H
 
+#include "page_judge.h"
 #include "pagescan.h"
-#include "words.h"
 
 #define GROUP_PAGES 64
-#define ANON_BIT 1		/* PAGE_MAPPING_ANON: bit 0 of page.mapping */
 
 /* What a plan says of a group. A page that goes is in one word of goes at most. */
 struct pydump_verdict {

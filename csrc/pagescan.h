@@ -6,13 +6,15 @@
  * status, and neither allocates, nor does I/O, nor keeps anything: callers may run them without the
  * GIL. pydumpfile/filter/reference.py does the same in plain Python, bit for bit.
  *
- * This file is also what cffi's cdef() reads, less the lines that start with '#': declarations only.
+ * This file and vmcore_pfn_lists.h, which has the plan, are also what cffi's cdef() reads, less the
+ * lines that start with '#': declarations only.
  */
 #ifndef PYDUMP_PAGESCAN_H
 #define PYDUMP_PAGESCAN_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include "vmcore_pfn_lists.h"
 
 /* Negative return values. */
 enum pydump_status {
@@ -29,55 +31,6 @@ enum pydump_variant {
 	PYDUMP_NEON
 };
 uint32_t pydump_variants(void);
-
-/* Kinds of pages left out; pydumpfile.filter.level.Kind. */
-enum pydump_kind {
-	PYDUMP_FREE,
-	PYDUMP_CACHE,
-	PYDUMP_CACHE_PRIVATE,
-	PYDUMP_USER,
-	PYDUMP_HWPOISON,
-	PYDUMP_OFFLINE,
-	PYDUMP_KINDS
-};
-
-/*
- * A test of one aligned 64-bit word of a struct page: (word at off) & mask == value, little-endian.
- * mask 0 with value 1 is never true. after: the word is in the struct page behind this one.
- */
-struct pydump_test {
-	uint32_t off;
-	uint32_t after;
-	uint64_t mask;
-	uint64_t value;
-};
-
-/* One kernel and one dump level, folded into offsets, masks and values. No versions, no levels. */
-struct pydump_plan {
-	uint32_t page_size;		/* sizeof(struct page), a multiple of 8 */
-	uint32_t flags_off;		/* unsigned long page.flags */
-	uint32_t mapping_off;		/* unsigned long page.mapping */
-	uint32_t private_off;		/* unsigned long page.private */
-	uint32_t order_off;		/* word with the compound order, in the struct page behind a head */
-	uint32_t order_shift;		/* where in that word */
-	uint64_t order_mask;		/* 0: the kernel does not say */
-	uint32_t max_order;		/* LENGTH(zone.free_area), 64 at most */
-	uint32_t drop_cache;		/* cache pages without private data go */
-	uint32_t drop_cache_private;	/* all cache pages go */
-	uint32_t drop_user;		/* anonymous and hugetlb pages go */
-	struct pydump_test tail;
-	struct pydump_test head;
-	struct pydump_test slab_type;
-	struct pydump_test slab_flag;
-	struct pydump_test buddy;	/* never true unless free pages go */
-	struct pydump_test unaccepted;	/* likewise */
-	struct pydump_test hugetlb;
-	struct pydump_test offline;
-	struct pydump_test hwpoison;
-	uint64_t lru_mask;
-	uint64_t swapcache_mask;	/* all of these bits together make a page swap cache */
-	uint64_t private_mask;
-};
 
 /* Struct pages of consecutive pfns: n of them, the first that of first_pfn. */
 struct pydump_block {
