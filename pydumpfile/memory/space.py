@@ -51,6 +51,10 @@ class AddressSpace:
         """The page, of whatever size, that maps ``vaddr``; raises FaultError if none does."""
         return self._page_tables.lookup(vaddr)
 
+    def translate(self, vaddr: int, size: int) -> Iterator[tuple[int, int]]:
+        """The bytes at ``[vaddr, vaddr + size)`` as physical pieces; see PageTables.translate."""
+        return self._page_tables.translate(vaddr, size)
+
     def walk(self, vaddr: int) -> Iterator[Step]:
         """The page-table entries on the way to ``vaddr``; see PageTables.walk."""
         return self._page_tables.walk(vaddr)

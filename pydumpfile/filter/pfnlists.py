@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Have the crash kernel judge struct pages: requests to /proc/vmcore_pfn_lists, and its answers.
+
+The kernel of kpatch/linux-*/pfn-lists has that file. It is told where mem_map is, by offsets in
+/proc/vmcore, and given the same plan as csrc/classify.c; it judges by the same csrc/page_judge.h.
+Format: csrc/vmcore_pfn_lists.h.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from struct import Struct
+from types import TracebackType
+from typing import NamedTuple, Optional
+
+from pydumpfile.errors import FaultError, InputError, UnsupportedError
+from pydumpfile.filter.level import Kind
+from pydumpfile.filter.plan import PageTest, Plan
+from pydumpfile.formats.elf import Phdr
+from pydumpfile.kernel.memmap import MemMapPiece
+from pydumpfile.memory.space import AddressSpace
+from pydumpfile.pfn import Range
+
+PATH = "/proc/vmcore_pfn_lists"
+REQUEST_MAX = 64 << 10
+"""Bytes of one request, tables included."""
+_MAGIC = 0x7374736C6E667076
+_VERSION = 1
+_NOWHERE = (1 << 64) - 1
+_PAGE_SIZE = 4096
+
+_HEADER = Struct("<Q10IQ")
+_PLAN = Struct("<6IQ4I" + 9 * "IIQQ" + "3Q")
+_RANGE = Struct("<QQ")
+_PIECE = Struct("<QQII")
+_EXTENT = Struct("<QQ")
+_RECORD = Struct("<QQ")
+_REQUEST_SIZE = _HEADER.size + _PLAN.size
+_READ_SIZE = 4096 * _RECORD.size
+
+_TOTAL = 0x80
+_BAD_ORDERS = 0x90
+_N_KINDS = Kind.UNUSED_MEM_MAP  # no matter of one struct page
+
+
+class Extent(NamedTuple):
+    """``size`` bytes of /proc/vmcore from ``off`` on; or of nothing, which is read as zeros."""
+
+    off: int
+    size: int
+
+
+class Piece(NamedTuple):
+    """Struct pages of pfns ``[first_pfn, end_pfn)``: the bytes of all extents together."""
+
+    first_pfn: int
+    end_pfn: int
+    extents: tuple[Extent, ...]
+
+
+class Going(NamedTuple):
+    """Pages ``[first_pfn, end_pfn)`` are to be left out, being of this kind."""
+
+    first_pfn: int
+    end_pfn: int
+    kind: Kind
+
+
+class PfnLists:
+    """The kernel's filter, opened.
+
+    :raises UnsupportedError: the kernel has none, or this process may not use it.
+    """
+
+    def __init__(self, path: str = PATH) -> None:
+        self.path = path
+        self.bad_orders = 0
+        """Free blocks of impossible order, which were kept, of all answers so far."""
+        self.totals = [0] * _N_KINDS
+        """Pages the answers were about so far, by :class:`Kind`."""
+        try:
+            self._file = os.open(path, os.O_RDWR)
+        except OSError as error:
+            raise UnsupportedError(
+                f"judging pages in the kernel: {path}: {error.strerror}",
+                "it takes root, and a crash kernel with the series of kpatch/linux-*/pfn-lists",
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> PfnLists:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def ask(self, request: bytes, read_size: int = _READ_SIZE) -> Iterator[Going]:
+        """What the kernel finds, ascending; each answer has to be taken to its end.
+
+        :param read_size: bytes of records to fetch at once.
+        :raises InputError: the kernel refuses the request, or cannot read old memory.
+        """
+        try:
+            os.write(self._file, request)
+            while True:
+                records = os.read(self._file, read_size)
+                if not records:
+                    return
+                for first_pfn, n_kind in _RECORD.iter_unpack(records):
+                    kind = n_kind & 0xFF
+                    if kind < _N_KINDS:
+                        yield Going(first_pfn, first_pfn + (n_kind >> 8), Kind(kind))
+                    elif kind == _BAD_ORDERS:
+                        self.bad_orders += first_pfn
+                    else:
+                        self.totals[kind - _TOTAL] += first_pfn
+        except OSError as error:
+            raise InputError(self.path, error.errno, "having pages judged by the kernel") from error
+
+
+def locate(
+    piece: MemMapPiece, struct_page_size: int, memory: AddressSpace, loads: Iterable[Phdr]
+) -> Piece:
+    """Where in the file the struct pages of ``piece`` are.
+
+    Struct pages that are not all there are nowhere, as :meth:`AddressSpace.salvage` has it.
+
+    :param loads: the PT_LOADs of the file, in file order; of two that overlap the first counts.
+    """
+    loads = tuple(loads)
+    size = (piece.end_pfn - piece.first_pfn) * struct_page_size
+    try:
+        extents = list(_extents(memory, piece.vaddr, size, loads))
+    except FaultError:
+        extents = []
+        for at, end, there in _stretches(memory, piece.vaddr, size, struct_page_size, loads):
+            if there:
+                extents += _extents(memory, at, end - at, loads)
+            else:
+                extents.append(Extent(_NOWHERE, end - at))
+    return Piece(piece.first_pfn, piece.end_pfn, tuple(_joined(extents, loads)))
+
+
+def make_requests(
+    plan: Plan, memory: Iterable[Range], pieces: Iterable[Piece], end_pfn: int
+) -> Iterator[bytes]:
+    """Requests to judge the pages of ``memory``, as few as their size allows.
+
+    :param memory: pfns, ascending and disjoint.
+    :param pieces: likewise.
+    :param end_pfn: behind all of memory.
+    :raises UnsupportedError: mem_map is too scattered for the kernel's tables.
+    """
+    ranges = list(memory)
+    batch: list[Piece] = []
+    for piece in pieces:
+        if batch and _size(_within(ranges, [*batch, piece]), [*batch, piece]) > REQUEST_MAX:
+            yield _request(plan, _within(ranges, batch), batch, end_pfn)
+            batch = []
+        batch.append(piece)
+        if _size(_within(ranges, batch), batch) > REQUEST_MAX:
+            raise UnsupportedError(
+                "judging pages in the kernel: struct pages of pfns from "
+                f"{piece.first_pfn:#x} on are in {len(piece.extents)} places",
+                "let them be judged in user space",
+            )
+    if batch:
+        yield _request(plan, _within(ranges, batch), batch, end_pfn)
+
+
+def _extents(
+    memory: AddressSpace, vaddr: int, size: int, loads: tuple[Phdr, ...]
+) -> Iterator[Extent]:
+    """Raises FaultError where there is nothing."""
+    for paddr, length in memory.translate(vaddr, size):
+        end = paddr + length
+        while paddr < end:
+            load = next((p for p in loads if p.p_paddr <= paddr < p.p_paddr + p.p_filesz), None)
+            if load is None:
+                raise FaultError(paddr, "physical", "is not in the file")
+            stop = min(end, load.p_paddr + load.p_filesz)
+            yield Extent(load.p_offset + paddr - load.p_paddr, stop - paddr)
+            paddr = stop
+
+
+def _stretches(
+    memory: AddressSpace, vaddr: int, size: int, unit: int, loads: tuple[Phdr, ...]
+) -> Iterator[tuple[int, int, bool]]:
+    """``[vaddr, vaddr + size)`` cut into ``(start, end, there)`` at multiples of ``unit``."""
+    lost: set[int] = set()
+    at = vaddr
+    while at < vaddr + size:
+        end = min(vaddr + size, at - at % _PAGE_SIZE + _PAGE_SIZE)
+        try:
+            list(_extents(memory, at, end - at, loads))
+        except FaultError:
+            lost.update(range((at - vaddr) // unit, -(-(end - vaddr) // unit)))
+        at = end
+    start = 0
+    n = size // unit
+    for i in range(1, n + 1):
+        if i == n or (i in lost) != (start in lost):
+            yield vaddr + start * unit, vaddr + i * unit, start not in lost
+            start = i
+
+
+def _joined(extents: Iterable[Extent], loads: tuple[Phdr, ...]) -> Iterator[Extent]:
+    """Those that lie behind each other as one, unless a PT_LOAD ends between."""
+    ends = {load.p_offset + load.p_filesz for load in loads}
+    last: Optional[Extent] = None
+    for extent in extents:
+        follows = last and last.off + last.size == extent.off and extent.off not in ends
+        if last and (follows or last.off == extent.off == _NOWHERE):
+            last = Extent(last.off, last.size + extent.size)
+        else:
+            if last:
+                yield last
+            last = extent
+    if last:
+        yield last
+
+
+def _within(ranges: list[Range], pieces: list[Piece]) -> list[Range]:
+    """Those of ``ranges`` that have pages of ``pieces``."""
+    first_pfn, end_pfn = pieces[0].first_pfn, pieces[-1].end_pfn
+    return [one for one in ranges if one[0] < end_pfn and first_pfn < one[1]]
+
+
+def _size(ranges: list[Range], pieces: list[Piece]) -> int:
+    n_extents = sum(len(piece.extents) for piece in pieces)
+    tables = len(ranges) * _RANGE.size + len(pieces) * _PIECE.size + n_extents * _EXTENT.size
+    return _REQUEST_SIZE + tables
+
+
+def _request(plan: Plan, ranges: list[Range], pieces: list[Piece], end_pfn: int) -> bytes:
+    extents = list(chain.from_iterable(piece.extents for piece in pieces))
+    header = _HEADER.pack(
+        _MAGIC, _VERSION, _REQUEST_SIZE, _PLAN.size, _RANGE.size, _PIECE.size, _EXTENT.size,
+        _RECORD.size, len(ranges), len(pieces), len(extents), end_pfn,
+    )  # fmt: skip
+    return b"".join(
+        (
+            header,
+            pack_plan(plan),
+            *(_RANGE.pack(*one) for one in ranges),
+            *(_PIECE.pack(one.first_pfn, one.end_pfn, len(one.extents), 0) for one in pieces),
+            *(_EXTENT.pack(*one) for one in extents),
+        )
+    )
+
+
+def pack_plan(plan: Plan) -> bytes:
+    """``struct pydump_plan``."""
+    words: list[int] = []
+    for value in plan:
+        if isinstance(value, PageTest):
+            words += (value.off, value.after, value.mask, value.value)
+        else:
+            words.append(value)
+    return _PLAN.pack(*words)
