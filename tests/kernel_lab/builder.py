@@ -26,6 +26,7 @@ from .series import BASES, Tree, series
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "lab.config"
+SANITIZED = HERE / "sanitized.config"
 MODULE = HERE / "module"
 # What the series adds or changes that is compiled.
 TOUCHED_OBJECTS = (
@@ -96,19 +97,25 @@ def fetch_source(base: str) -> KernelSource:
 
 
 def build_image(
-    base: str, extra_patches: Sequence[Path] = (), *, first: int | None = None
+    base: str,
+    extra_patches: Sequence[Path] = (),
+    *,
+    first: int | None = None,
+    extra_config: Path | None = None,
 ) -> Image:
     """The kernel of `base` with the series and `extra_patches`; from the cache or built now.
 
     first: take only so many patches of the series.
+    extra_config: options besides lab.config's; built in a directory of its own.
     """
     source = fetch_source(base)
     patches = [*series(base, first=first), *extra_patches]
-    image = Image(source.directory / "images" / image_key(source, patches))
+    key = image_key(source, patches, extra_config)
+    image = Image(source.directory / "images" / key)
     if not image.directory.exists():
         with locked(f"build-{source.directory.name}"):
             if not image.directory.exists():
-                _build(source, patches, image)
+                _build(source, patches, image, extra_config)
     return image
 
 
@@ -140,13 +147,17 @@ def build_variant(base: str, name: str) -> str:
         return _make(build, f"ARCH={arch}", *_STRICT, *objects)
 
 
-def image_key(source: KernelSource, patches: Sequence[Path]) -> str:
+def image_key(
+    source: KernelSource, patches: Sequence[Path], extra_config: Path | None = None
+) -> str:
     """Hash over everything a kernel is made from; what a patch says of itself does not count."""
     digest = hashlib.sha256()
     compiler = subprocess.run(
         [require_program("gcc"), "--version"], capture_output=True, check=True
     ).stdout
     digest.update(source.directory.name.encode() + compiler + CONFIG.read_bytes())
+    if extra_config:
+        digest.update(extra_config.read_bytes())
     for patch in patches:
         digest.update(b"\0" + patch.read_bytes().partition(b"\ndiff --git ")[2])
     for path in sorted(MODULE.iterdir()):
@@ -154,21 +165,29 @@ def image_key(source: KernelSource, patches: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _build(source: KernelSource, patches: Sequence[Path], image: Image) -> None:
+def _build(
+    source: KernelSource, patches: Sequence[Path], image: Image, extra_config: Path | None
+) -> None:
     source.tree.set_patches(patches)
-    _configure(source, source.build, CONFIG)
-    _make(source.build, "bzImage", "modules")
+    build, config = source.build, CONFIG
+    if extra_config:
+        build = source.directory / f"build-{extra_config.stem}"
+        build.mkdir(exist_ok=True)
+        config = build / "all.config"
+        config.write_bytes(CONFIG.read_bytes() + extra_config.read_bytes())
+    _configure(source, build, config)
+    _make(build, "bzImage", "modules")
     with tempfile.TemporaryDirectory(dir=source.directory) as scratch:
         module = source.directory / "module"
         shutil.rmtree(module, ignore_errors=True)
         shutil.copytree(MODULE, module)
-        _make(source.build, f"M={module}", "modules")
+        _make(build, f"M={module}", "modules")
         finished = Path(scratch) / "image"
         finished.mkdir()
-        shutil.copy(source.build / "arch/x86/boot/bzImage", finished)
+        shutil.copy(build / "arch/x86/boot/bzImage", finished)
         shutil.copy(module / "oldmem_lab.ko", finished)
-        shutil.copy(source.build / ".config", finished / "config")
-        shutil.copy(source.build / "System.map", finished)
+        shutil.copy(build / ".config", finished / "config")
+        shutil.copy(build / "System.map", finished)
         image.directory.parent.mkdir(exist_ok=True)
         finished.rename(image.directory)
 

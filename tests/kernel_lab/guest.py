@@ -14,7 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
+from pydumpfile.filter import pfnlists
+from pydumpfile.service.initramfs import add_to_tree
 from tests.lab.cache import require_program
 from tests.lab.errors import LabError
 from tests.lab.initramfs import Cpio, add_program
@@ -39,11 +42,14 @@ class Boot:
         "qemu64" 4-level paging and no 1G pages.
     machine: more of QEMU's -machine ("max-ram-below-4g=512M" puts the rest above 4 GiB).
     fill_percent: how much of the free memory of the first kernel gets content.
+    holes: free pages are here and there among it.
     dimm_mib: the size of a DIMM at DIMM_PADDR, which the first kernel hot-adds; it takes
         `memhp_default_state=online` to use it.
     kexec_file: load the crash kernel by kexec_file_load(), not by kexec_load(), as Debian's
         `kexec -p` does.
     icount: one nanosecond of guest time is one instruction.
+    python: the crash kernel has pydumpfile, as `pydumpfile initramfs` puts it into one, and
+        programs/pfn_lists.py.
     """
 
     steps: str
@@ -55,9 +61,11 @@ class Boot:
     first_parameters: str = ""
     crash_parameters: str = ""
     fill_percent: int = 40
+    holes: bool = False
     dimm_mib: int = 0
     kexec_file: bool = False
     icount: bool = False
+    python: bool = False
 
     def qemu_arguments(self, image: Image, directory: Path) -> list[str]:
         """QEMU's arguments; the initrd is in `directory`."""
@@ -145,7 +153,7 @@ class _Machine(Machine):
 def _initrd(boot: Boot, image: Image) -> bytes:
     """Initramfs of the first kernel; the crash kernel's lies in it as a file."""
     settings = {
-        "FILL": str(boot.fill_percent),
+        "FILL": f"{boot.fill_percent}{' holes' if boot.holes else ''}",
         "KEXEC_OPTION": "--kexec-file-syscall" if boot.kexec_file else "--kexec-syscall",
         "CRASH_COMMAND_LINE": f"{_COMMON} nr_cpus=1 reset_devices {boot.crash_parameters}",
         "STEPS": boot.steps,
@@ -158,10 +166,29 @@ def _initrd(boot: Boot, image: Image) -> bytes:
     crash.add_file("oldmem_lab.ko", image.module)
     # busybox's dd does not say how long it took.
     add_program(crash, Path(require_program("dd", "coreutils")), "bin/gnu-dd")
+    if boot.python:
+        _add_python(crash)
     cpio.add_file("bzImage", image.bzimage)
     cpio.add_file("crash-initrd", crash.to_bytes())
     add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
     return cpio.to_bytes()
+
+
+def _add_python(cpio: Cpio) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch)
+        add_to_tree(scratch, ("none",), as_makedumpfile=False)
+        (modules,) = tree.glob("usr/lib/pydumpfile/lib/python*.zip")
+        with ZipFile(modules, "a") as archive:
+            # Nothing of the dump's path takes it so far.
+            archive.write(pfnlists.__file__, "pydumpfile/filter/pfnlists.py")
+        for path in sorted(tree.rglob("*")):
+            if path.is_symlink():
+                cpio.add_symlink(str(path.relative_to(tree)), str(path.readlink()))
+            elif path.is_file():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                cpio.add_file(str(path.relative_to(tree)), path, mode)
+    cpio.add_file("lab/pfn_lists.py", PROGRAMS / "pfn_lists.py")
 
 
 def _base(conf: bytes) -> Cpio:

@@ -27,11 +27,20 @@ def series(base: str, *, first: int | None = None) -> list[Path]:
 
     The cover letter, 0000, is none.
     """
-    files = sorted((KPATCH / f"linux-{base}").glob("[0-9]*.patch"))
+    return _patches(KPATCH / f"linux-{base}")[:first]
+
+
+def pfn_lists_series(base: str) -> list[Path]:
+    """The patches that go on top of `series`: /proc/vmcore_pfn_lists."""
+    return _patches(KPATCH / f"linux-{base}" / "pfn-lists")
+
+
+def _patches(directory: Path) -> list[Path]:
+    files = sorted(directory.glob("[0-9]*.patch"))
     patches = [path for path in files if not path.name.startswith("0000-")]
     if not patches:
-        raise LabError(f"{KPATCH / f'linux-{base}'} has no patches")
-    return patches[:first]
+        raise LabError(f"{directory} has no patches")
+    return patches
 
 
 def touched_files(patches: Sequence[Path]) -> list[str]:

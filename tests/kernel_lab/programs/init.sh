@@ -34,7 +34,7 @@ if [ ! -e /proc/vmcore ]; then
 	grep -q elfcorehdr /proc/cmdline && fail "the crash kernel has no /proc/vmcore"
 	kexec -p $KEXEC_OPTION /bzImage --initrd=/crash-initrd --append="$CRASH_COMMAND_LINE" ||
 		fail "kexec -p $KEXEC_OPTION failed"
-	vmtool fill "$FILL" >/tmp/filled &
+	vmtool fill $FILL >/tmp/filled &
 	until grep LAB-FILLED /tmp/filled; do
 		kill -0 $! || fail "could not fill memory"
 		sleep 0.2
@@ -152,6 +152,13 @@ failing_opens() {	# N...
 		echo $((pages + 1)) >/sys/kernel/debug/fail_page_alloc/space
 		section hash-failed vmtool hash-failing 65536
 	done
+}
+
+# The kernel's filter against pydumpfile's: see pfn_lists.py.
+pfn_lists() {		# ARGUMENT...
+	home=/usr/lib/pydumpfile
+	section "lists-$1" $home/bin/pydumpfile --inhibit-cache --library-path $home/libraries \
+		$home/bin/python3 -I -S /lab/pfn_lists.py "$@" 2>&1
 }
 
 eval "$STEPS"

@@ -2,7 +2,8 @@
 /*
  * vmtool: what the kernel lab does in its guests.
  *
- *	vmtool fill PERCENT		stamp one page in eight of so much of the free memory, and stay
+ *	vmtool fill PERCENT [holes]	stamp one page in eight of so much of the free memory, and stay;
+ *					holes: free single pages again, here and there
  *	vmtool hash read BLOCK		SHA-256 of /proc/vmcore, read with blocks of BLOCK bytes;
  *					the digest is the one sha256sum would print
  *	vmtool hash mmap WINDOW		the same, through mmap windows of WINDOW bytes
@@ -123,7 +124,18 @@ static void show_headers(int file)
 	}
 }
 
-static void fill(unsigned int percent)
+/* Free every third page, but no more than a process may have mappings. */
+static void make_holes(unsigned char *at, size_t size)
+{
+	size_t end = size < 90000 * PAGE ? size : 90000 * PAGE;
+
+	for (size_t off = 0; off < end; off += 3 * PAGE) {
+		if (munmap(at + off, PAGE))
+			fail("munmap of a page");
+	}
+}
+
+static void fill(unsigned int percent, int holes)
 {
 	struct sysinfo info;
 	uint64_t random = 88172645463325252ULL;
@@ -149,6 +161,8 @@ static void fill(unsigned int percent)
 		page[511] = off;
 		pages++;
 	}
+	if (holes)
+		make_holes(at, size);
 	printf("LAB-FILLED %zu of %zu pages\n", pages, size / PAGE);
 	fflush(stdout);
 	pause();
@@ -196,7 +210,9 @@ int main(int argc, char **argv)
 	if (argc == 4 && !strcmp(argv[1], "hash"))
 		hash_vmcore(open_vmcore(), argv[2], strtoul(argv[3], NULL, 0));
 	else if (argc == 3 && !strcmp(argv[1], "fill"))
-		fill(atoi(argv[2]));
+		fill(atoi(argv[2]), 0);
+	else if (argc == 4 && !strcmp(argv[1], "fill") && !strcmp(argv[3], "holes"))
+		fill(atoi(argv[2]), 1);
 	else if (argc == 3 && !strcmp(argv[1], "copy"))
 		copy(atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "hash-failing"))
