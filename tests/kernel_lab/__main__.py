@@ -12,6 +12,7 @@ from tests.lab.cache import cache_dir
 from tests.lab.errors import LabError
 
 from .builder import build_image
+from .filtering import filter_cases, run_filter_case
 from .matrix import cases, run_case, run_first_patches
 from .measure import measure, measure_mapping
 from .plot import plot
@@ -48,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     names = ", ".join(case.name for case in cases())
     matrix.add_argument("--case", action="append", help=f"only this one of {names}")
     matrix.set_defaults(run=_matrix)
+
+    lists = commands.add_parser("lists", help="the kernel's filter against pydumpfile's own")
+    lists.add_argument("bases", nargs="*", default=BASES, metavar="BASE", help="6.1, 6.12")
+    names = ", ".join(case.name for case in filter_cases())
+    lists.add_argument("--case", action="append", help=f"only this one of {names}")
+    lists.set_defaults(run=_lists)
 
     each = commands.add_parser("each-patch", help="boot with the first patch, the first two, ...")
     each.add_argument("base", choices=BASES)
@@ -103,6 +110,26 @@ def _matrix(options: argparse.Namespace, logs: Path) -> int:
                 flush=True,
             )
             for error_text in outcome.errors:
+                print(f"       {error_text}", flush=True)
+    return 1 if n_failed else 0
+
+
+def _lists(options: argparse.Namespace, logs: Path) -> int:
+    wanted = [case for case in filter_cases() if not options.case or case.name in options.case]
+    if not wanted:
+        raise LabError(f"no case is called {', '.join(options.case)}")
+    n_failed = 0
+    for base in options.bases:
+        for case in wanted:
+            started = time.monotonic()
+            errors = run_filter_case(case, base, logs)
+            n_failed += bool(errors)
+            print(
+                f"{'FAILED' if errors else 'ok':6} {base} {case.name}: "
+                f"{', '.join(case.wanted)} ({time.monotonic() - started:.0f} s)",
+                flush=True,
+            )
+            for error_text in errors:
                 print(f"       {error_text}", flush=True)
     return 1 if n_failed else 0
 

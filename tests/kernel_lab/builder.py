@@ -35,6 +35,8 @@ TOUCHED_OBJECTS = (
     "arch/x86/mm/oldmem.o",
     "arch/x86/mm/init_64.o",
 )
+# What the series on top of it adds.
+PFN_LISTS_OBJECT = "fs/proc/vmcore_pfn_lists.o"
 # Configurations that are compiled, not booted: variants/<name>.config, make's ARCH, what to build.
 _VMCORE_OBJECTS = ("fs/proc/vmcore.o", "fs/proc/oldmem_ranges.o")
 VARIANTS = {
@@ -130,19 +132,24 @@ def build_objects(base: str, patches: Sequence[Path]) -> str:
         _configure(source, source.build, CONFIG)
         objects = [
             name
-            for name in TOUCHED_OBJECTS
+            for name in (*TOUCHED_OBJECTS, PFN_LISTS_OBJECT)
             if (source.tree.source / name).with_suffix(".c").exists()
         ]
         return _make(source.build, *_STRICT, *objects)
 
 
-def build_variant(base: str, name: str) -> str:
-    """Build, with all warnings, what the series touches in one of VARIANTS; what make printed."""
+def build_variant(base: str, name: str, extra_patches: Sequence[Path] = ()) -> str:
+    """Build, with all warnings, what the series touches in one of VARIANTS; what make printed.
+
+    With `extra_patches`, what they add as well.
+    """
     source = fetch_source(base)
     arch, objects = VARIANTS[name]
     build = source.directory / f"build-{name}"
     with locked(f"build-{source.directory.name}"):
-        source.tree.set_patches(series(base))
+        source.tree.set_patches([*series(base), *extra_patches])
+        if extra_patches:
+            objects = (*objects, PFN_LISTS_OBJECT)
         _configure(source, build, HERE / "variants" / f"{name}.config", arch)
         return _make(build, f"ARCH={arch}", *_STRICT, *objects)
 

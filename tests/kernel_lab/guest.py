@@ -8,13 +8,13 @@ programs/init.sh; what they print comes back as a `Console`.
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import ZipFile
 
 from pydumpfile.filter import pfnlists
 from pydumpfile.service.initramfs import add_to_tree
@@ -178,10 +178,9 @@ def _add_python(cpio: Cpio) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch)
         add_to_tree(scratch, ("none",), as_makedumpfile=False)
-        (modules,) = tree.glob("usr/lib/pydumpfile/lib/python*.zip")
-        with ZipFile(modules, "a") as archive:
-            # Nothing of the dump's path takes it so far.
-            archive.write(pfnlists.__file__, "pydumpfile/filter/pfnlists.py")
+        # Nothing of the dump's path takes it so far.
+        (package,) = tree.glob("usr/lib/pydumpfile/lib/python3*/pydumpfile/filter")
+        shutil.copy(pfnlists.__file__, package)
         for path in sorted(tree.rglob("*")):
             if path.is_symlink():
                 cpio.add_symlink(str(path.relative_to(tree)), str(path.readlink()))

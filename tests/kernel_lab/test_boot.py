@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .filtering import filter_cases, run_filter_case
 from .matrix import cases, run_case
 
 
@@ -19,3 +20,10 @@ def test_vmcore_reads_the_same(name: str, tmp_path: Path) -> None:
     case = next(case for case in cases() if case.name == name)
     outcome = run_case(case, "6.1", tmp_path)
     assert outcome.errors == []
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", ["in-place", "hostile"])
+def test_the_kernel_judges_as_user_space_does(name: str, tmp_path: Path) -> None:
+    case = next(case for case in filter_cases() if case.name == name)
+    assert run_filter_case(case, "6.1", tmp_path) == []

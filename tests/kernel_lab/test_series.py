@@ -19,7 +19,8 @@ from .builder import (
     build_variant,
     fetch_source,
 )
-from .series import BASES, Tree, apply_patches, series, touched_files
+from .purecode import extract_new_files
+from .series import BASES, KPATCH, Tree, apply_patches, pfn_lists_series, series, touched_files
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -35,13 +36,26 @@ def test_the_series_is_complete(base: str) -> None:
 
 
 def test_the_bases_have_the_same_patches() -> None:
-    first, second = ([patch.name for patch in series(base)] for base in BASES)
-    assert first == second
+    for wanted in (series, pfn_lists_series):
+        first, second = ([patch.name for patch in wanted(base)] for base in BASES)
+        assert first == second
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_kernel_judges_by_the_lines_that_user_space_does(base: str, tmp_path: Path) -> None:
+    homes = {
+        "fs/proc/page_judge.h": "csrc/page_judge.h",
+        "include/uapi/linux/vmcore_pfn_lists.h": "csrc/vmcore_pfn_lists.h",
+    }
+    extract_new_files(pfn_lists_series(base), tuple(homes), tmp_path)
+    for home in homes.values():
+        there = tmp_path / Path(home).name
+        assert there.read_bytes() == (KPATCH.parent / home).read_bytes()
 
 
 @pytest.mark.lab
 def test_applies_without_fuzz(source: KernelSource, tmp_path: Path) -> None:
-    patches = series(source.base)
+    patches = [*series(source.base), *pfn_lists_series(source.base)]
     tree = source.tree
     for path in touched_files(patches):
         original = tree.pristine_file(path)
@@ -55,7 +69,7 @@ def test_applies_without_fuzz(source: KernelSource, tmp_path: Path) -> None:
 @pytest.mark.lab
 def test_checkpatch_has_nothing_to_say(source: KernelSource) -> None:
     script = source.tree.source / "scripts/checkpatch.pl"
-    for patch in series(source.base):
+    for patch in [*series(source.base), *pfn_lists_series(source.base)]:
         run = subprocess.run(
             ["perl", str(script), "--strict", "--no-tree", f"--root={script.parents[1]}", patch],
             cwd=script.parents[1],
@@ -68,7 +82,7 @@ def test_checkpatch_has_nothing_to_say(source: KernelSource) -> None:
 
 @pytest.mark.lab
 def test_each_patch_builds_without_warnings(source: KernelSource) -> None:
-    patches = series(source.base)
+    patches = [*series(source.base), *pfn_lists_series(source.base)]
     for n_patches in range(1, len(patches) + 1):
         said = build_objects(source.base, patches[:n_patches])
         assert "warning" not in said
@@ -78,6 +92,11 @@ def test_each_patch_builds_without_warnings(source: KernelSource) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_configurations_build_without_warnings(source: KernelSource, variant: str) -> None:
     assert "warning" not in build_variant(source.base, variant)
+
+
+@pytest.mark.lab
+def test_the_filter_builds_for_32_bits_without_warnings(source: KernelSource) -> None:
+    assert "warning" not in build_variant(source.base, "i386", pfn_lists_series(source.base))
 
 
 def test_a_tree_changes_no_more_than_the_patches_do(tmp_path: Path) -> None:
