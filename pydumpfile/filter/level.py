@@ -32,7 +32,7 @@ MAX_LEVEL = 31
 
 
 class Kind(IntEnum):
-    """What a page left out was: the index of its counter, here and in csrc/pagescan.h.
+    """What a page left out was: the index of its counter, here and in csrc/vmcore_pfn_lists.h.
 
     The loops there know all but the last, which is no matter of one struct page.
     """

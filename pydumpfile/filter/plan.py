@@ -2,7 +2,7 @@
 """One kernel's facts and one dump level, folded into offsets, masks and values.
 
 Everything that differs between kernels is decided here, by asking whether a number or member
-exists; the loops that judge pages (csrc/classify.c and reference.py) see only the result.
+exists; the loops that judge pages (csrc/page_judge.h and reference.py) see only the result.
 docs/filter-rules.md gives the rules. Sources: ``include/linux/page-flags.h``,
 ``include/linux/mm_types.h`` and ``kernel/vmcore_info.c`` of the kernel releases named below.
 """
@@ -35,7 +35,7 @@ NEVER = PageTest(0, 0, 1)
 
 
 class Plan(NamedTuple):
-    """``struct pydump_plan`` of csrc/pagescan.h, where the fields are explained."""
+    """``struct pydump_plan`` of csrc/vmcore_pfn_lists.h, where the fields are explained."""
 
     page_size: int
     flags_off: int

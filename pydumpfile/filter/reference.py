@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""csrc/classify.c in plain Python: slow, obvious, and the measure of the C, bit for bit."""
+"""csrc/page_judge.h and classify.c in plain Python: slow, obvious, the measure of the C."""
 
 from __future__ import annotations
 
