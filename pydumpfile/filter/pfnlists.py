@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from struct import Struct
 from types import TracebackType
 from typing import NamedTuple, Optional
@@ -21,7 +20,7 @@ from pydumpfile.filter.plan import PageTest, Plan
 from pydumpfile.formats.elf import Phdr
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.memory.space import AddressSpace
-from pydumpfile.pfn import Range
+from pydumpfile.pfn import PageSet
 
 PATH = "/proc/vmcore_pfn_lists"
 REQUEST_MAX = 64 << 10
@@ -135,6 +134,7 @@ def locate(
     Struct pages that are not all there are nowhere, as :meth:`AddressSpace.salvage` has it.
 
     :param loads: the PT_LOADs of the file, in file order; of two that overlap the first counts.
+    :raises UnsupportedError: one of them begins or ends inside a word of a struct page.
     """
     loads = tuple(loads)
     size = (piece.end_pfn - piece.first_pfn) * struct_page_size
@@ -147,34 +147,42 @@ def locate(
                 extents += _extents(memory, at, end - at, loads)
             else:
                 extents.append(Extent(_NOWHERE, end - at))
-    return Piece(piece.first_pfn, piece.end_pfn, tuple(_joined(extents, loads)))
+    joined = tuple(_joined(extents, loads))
+    if any(off % 8 and off != _NOWHERE or size % 8 for off, size in joined):
+        raise UnsupportedError(
+            "judging pages in the kernel: a PT_LOAD begins or ends inside a struct page's word",
+            "let them be judged in user space",
+        )
+    return Piece(piece.first_pfn, piece.end_pfn, joined)
 
 
 def make_requests(
-    plan: Plan, memory: Iterable[Range], pieces: Iterable[Piece], end_pfn: int
+    plan: Plan, memory: PageSet, pieces: Iterable[Piece], end_pfn: int
 ) -> Iterator[bytes]:
     """Requests to judge the pages of ``memory``, as few as their size allows.
 
-    :param memory: pfns, ascending and disjoint.
-    :param pieces: likewise.
-    :param end_pfn: behind all of memory.
+    :param pieces: ascending and disjoint.
+    :param end_pfn: behind all of them, and no answer goes past it.
     :raises UnsupportedError: mem_map is too scattered for the kernel's tables.
     """
-    ranges = list(memory)
     batch: list[Piece] = []
+    size = _REQUEST_SIZE
     for piece in pieces:
-        if batch and _size(_within(ranges, [*batch, piece]), [*batch, piece]) > REQUEST_MAX:
-            yield _request(plan, _within(ranges, batch), batch, end_pfn)
-            batch = []
-        batch.append(piece)
-        if _size(_within(ranges, batch), batch) > REQUEST_MAX:
+        n_ranges = sum(1 for _ in memory.within(piece.first_pfn, piece.end_pfn))
+        more = n_ranges * _RANGE.size + _PIECE.size + len(piece.extents) * _EXTENT.size
+        if _REQUEST_SIZE + more > REQUEST_MAX:
             raise UnsupportedError(
-                "judging pages in the kernel: struct pages of pfns from "
-                f"{piece.first_pfn:#x} on are in {len(piece.extents)} places",
+                f"judging pages in the kernel: those from pfn {piece.first_pfn:#x} on have their "
+                f"struct pages in {len(piece.extents)} places, and are {n_ranges} ranges",
                 "let them be judged in user space",
             )
+        if size + more > REQUEST_MAX:
+            yield _request(plan, memory, batch, end_pfn)
+            batch, size = [], _REQUEST_SIZE
+        batch.append(piece)
+        size += more
     if batch:
-        yield _request(plan, _within(ranges, batch), batch, end_pfn)
+        yield _request(plan, memory, batch, end_pfn)
 
 
 def _extents(
@@ -229,20 +237,11 @@ def _joined(extents: Iterable[Extent], loads: tuple[Phdr, ...]) -> Iterator[Exte
         yield last
 
 
-def _within(ranges: list[Range], pieces: list[Piece]) -> list[Range]:
-    """Those of ``ranges`` that have pages of ``pieces``."""
-    first_pfn, end_pfn = pieces[0].first_pfn, pieces[-1].end_pfn
-    return [one for one in ranges if one[0] < end_pfn and first_pfn < one[1]]
-
-
-def _size(ranges: list[Range], pieces: list[Piece]) -> int:
-    n_extents = sum(len(piece.extents) for piece in pieces)
-    tables = len(ranges) * _RANGE.size + len(pieces) * _PIECE.size + n_extents * _EXTENT.size
-    return _REQUEST_SIZE + tables
-
-
-def _request(plan: Plan, ranges: list[Range], pieces: list[Piece], end_pfn: int) -> bytes:
-    extents = list(chain.from_iterable(piece.extents for piece in pieces))
+def _request(plan: Plan, memory: PageSet, pieces: list[Piece], end_pfn: int) -> bytes:
+    ranges = [
+        part for piece in pieces for part in memory.within(piece.first_pfn, piece.end_pfn)
+    ]
+    extents = [extent for piece in pieces for extent in piece.extents]
     header = _HEADER.pack(
         _MAGIC, _VERSION, _REQUEST_SIZE, _PLAN.size, _RANGE.size, _PIECE.size, _EXTENT.size,
         _RECORD.size, len(ranges), len(pieces), len(extents), end_pfn,

@@ -41,11 +41,11 @@ def filter_cases() -> list[FilterCase]:
     levels = f"pfn_lists levels 0 {N_LEVELS}\n"
     hostile = "pfn_lists hostile 600\nswitch off\npfn_lists hostile 100\n"
     return [
-        _case("in-place", f"{levels}pfn_lists plans 60\npfn_lists slices\n"),
-        _case("copied", f"switch off\n{levels}pfn_lists plans 12\npfn_lists slices\n"),
+        _case("in-place", f"{levels}pfn_lists plans 20\npfn_lists slices\n"),
+        _case("copied", f"switch off\n{levels}pfn_lists plans 6\npfn_lists slices\n"),
         _case("hostile", hostile),
-        _case("not-ram", f"module not_ram_every=7\n{levels}pfn_lists plans 12\n"),
-        _case("sanitized", f"{levels}pfn_lists plans 30\npfn_lists slices\n{hostile}", True),
+        _case("not-ram", f"module not_ram_every=7\n{levels}pfn_lists plans 6\n"),
+        _case("sanitized", f"{levels}pfn_lists plans 8\npfn_lists slices\n{hostile}", True),
     ]
 
 

@@ -77,9 +77,9 @@ class Machine:
         return made
 
     def requests(self, page_filter: PageFilter) -> list[bytes]:
-        end_pfn = page_filter.max_pfn
-        memory = list(page_filter.candidates)
-        return list(pfnlists.make_requests(page_filter._plan, memory, self.pieces, end_pfn))
+        end_pfn = self.vmcore.mem_map.end_pfn
+        plan, memory = page_filter._plan, page_filter.candidates
+        return list(pfnlists.make_requests(plan, memory, self.pieces, end_pfn))
 
     def by_kernel(self, page_filter: PageFilter) -> tuple[list[bytes], list[int], int, int]:
         """The windows' bits, pages left out by kind, bad orders, and how many runs it took."""
