@@ -148,7 +148,7 @@ def locate(
             else:
                 extents.append(Extent(_NOWHERE, end - at))
     joined = tuple(_joined(extents, loads))
-    if any(off % 8 and off != _NOWHERE or size % 8 for off, size in joined):
+    if any((off % 8 and off != _NOWHERE) or size % 8 for off, size in joined):
         raise UnsupportedError(
             "judging pages in the kernel: a PT_LOAD begins or ends inside a struct page's word",
             "let them be judged in user space",
