@@ -238,9 +238,7 @@ def _joined(extents: Iterable[Extent], loads: tuple[Phdr, ...]) -> Iterator[Exte
 
 
 def _request(plan: Plan, memory: PageSet, pieces: list[Piece], end_pfn: int) -> bytes:
-    ranges = [
-        part for piece in pieces for part in memory.within(piece.first_pfn, piece.end_pfn)
-    ]
+    ranges = [part for piece in pieces for part in memory.within(piece.first_pfn, piece.end_pfn)]
     extents = [extent for piece in pieces for extent in piece.extents]
     header = _HEADER.pack(
         _MAGIC, _VERSION, _REQUEST_SIZE, _PLAN.size, _RANGE.size, _PIECE.size, _EXTENT.size,
