@@ -37,13 +37,12 @@ class FilterCase:
 
 
 def filter_cases() -> list[FilterCase]:
-    """In place and by copying, with pages that are no RAM, by a kernel that watches itself."""
+    """In place and by copying, and by a kernel that watches itself."""
     levels = f"pfn_lists levels 0 {N_LEVELS}\n"
     both_ways = f"{levels}switch off\n{levels}switch on\n"
     hostile = "pfn_lists hostile 600\nswitch off\npfn_lists hostile 100\n"
     return [
         _case("levels", f"{both_ways}pfn_lists plans 20\n"),
-        _case("not-ram", f"module not_ram_every=7\n{both_ways}"),
         _case("hostile", hostile, holes=True),
         # Tens of thousands of runs, which Python takes its time to compare.
         _case("fragmented", "pfn_lists levels 28 32\npfn_lists slices\n", holes=True),
