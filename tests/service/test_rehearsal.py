@@ -63,6 +63,15 @@ class Actor:
             err = self.spoil("words", b"")
         elif "--help" in arguments:
             out = b"use it like this"
+        elif "--split" in arguments:
+            for path in arguments[-2:]:
+                Path(path).write_bytes(self.dump(arguments[-3], codec))
+        elif "--reassemble" in arguments:
+            Path(arguments[-1]).write_bytes(self.spoil("joined", Path(arguments[-2]).read_bytes()))
+        elif "--dry-run" in arguments:
+            out = self.spoil("report", b"a\nWrite bytes     : 5\n")
+        elif "-E" in arguments:
+            Path(arguments[-1]).write_bytes(self.spoil("elf", b"\x7fELF".ljust(64, b"\0")))
         elif "-F" in arguments:
             out = self.spoil("stream", self.flattened(self.dump(arguments[-1], codec)))
         elif "nothing" in arguments[-2]:
@@ -101,9 +110,10 @@ def play(run: Run, tmp_path: Path) -> dict[str, str]:
 def test_a_good_actor_passes(tmp_path: Path) -> None:
     digests = play(Actor(), tmp_path)
     assert set(digests) == {
-        "none", "none --num-threads 2", "none -F", "zlib", "zlib --num-threads 2", "zlib -F",
+        "none", "none --num-threads 2", "none -F", "none --split",
+        "zlib", "zlib --num-threads 2", "zlib -F", "zlib --split", "-E",
     }  # fmt: skip
-    assert len(set(digests.values())) == 2
+    assert len(set(digests.values())) == 3
 
 
 def _flip(at: int) -> Callable[[bytes], bytes]:
@@ -123,6 +133,10 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
         ("stream", lambda stream: stream[:-16], "the stream has no end"),
         ("stream", lambda stream: stream[4096:], "the stream starts with"),
         ("stream", _flip(400_000), "not the same dump"),
+        ("joined", _flip(400_000), "not the same dump"),
+        ("report", lambda _: b"nothing", "no report, but nothing"),
+        ("elf", lambda _: b"nothing", "no complete ELF core"),
+        ("elf", lambda core: core[:48] + b"\1" + core[49:], "no complete ELF core"),
         ("log", lambda _: b"nothing", "the kernel log"),
         (
             "words",
