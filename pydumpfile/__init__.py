@@ -46,7 +46,7 @@ Path = Union[str, "os.PathLike[str]"]
 
 
 def open(path: Path) -> Vmcore:  # noqa: A001  as gzip.open and tarfile.open
-    """Open the memory image at ``path``: /proc/vmcore, a copy of it, or QEMU's ELF dump.
+    """Open the memory image at ``path``: /proc/vmcore, a copy of it, QEMU's dump, or a dump.
 
     :raises InputError: it cannot be opened or read.
     :raises FormatError: it is no memory image, or a damaged one (TruncatedError: a cut one).
