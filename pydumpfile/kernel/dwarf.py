@@ -91,6 +91,11 @@ class DebugInfo:
         self._types: dict[tuple[str, str], DIE] = {}
         self._read: set[int] = set()
 
+    @property
+    def n_read(self) -> int:
+        """Units that had to be read so far."""
+        return len(self._read)
+
     def struct(self, name: str) -> Optional[StructType]:
         """The structure or union ``name``, or what a typedef of that name is; None if none is."""
         with self._reading():
