@@ -77,16 +77,20 @@ class Actor:
         elif "nothing" in arguments[-2]:
             status, err = 12, self.spoil("message", arguments[-2].encode())
         else:
-            act = "threads" if "--num-threads" in arguments else "dump"
-            dump = self.spoil(act, self.dump(arguments[-2], codec))
+            acts = {"-e": "fewer pages", "--num-threads": "threads"}
+            act = next((act for option, act in acts.items() if option in arguments), "dump")
+            out = self.spoil("walk", b"a\nVIRTUAL  PHYSICAL\n")
+            dump = self.spoil(act, self.dump(arguments[-2], codec, "-e" in arguments))
             if dump:
                 Path(arguments[-1]).write_bytes(dump)
         return subprocess.CompletedProcess([program, *arguments], status, out, err)
 
     @staticmethod
-    def dump(core: str, codec: str) -> bytes:
+    def dump(core: str, codec: str, without_unused_mem_map: bool = False) -> bytes:
         target = Path(core).with_name("made")
-        pydumpfile.dump(core, target, 31, codec, overwrite=True)
+        pydumpfile.dump(
+            core, target, 31, codec, overwrite=True, without_unused_mem_map=without_unused_mem_map
+        )
         return target.read_bytes()
 
     @staticmethod
@@ -111,9 +115,9 @@ def test_a_good_actor_passes(tmp_path: Path) -> None:
     digests = play(Actor(), tmp_path)
     assert set(digests) == {
         "none", "none --num-threads 2", "none -F", "none --split",
-        "zlib", "zlib --num-threads 2", "zlib -F", "zlib --split", "-E",
+        "zlib", "zlib --num-threads 2", "zlib -F", "zlib --split", "-e", "-E",
     }  # fmt: skip
-    assert len(set(digests.values())) == 3
+    assert len(set(digests.values())) == 4
 
 
 def _flip(at: int) -> Callable[[bytes], bytes]:
@@ -135,6 +139,9 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
         ("stream", _flip(400_000), "not the same dump"),
         ("joined", _flip(400_000), "not the same dump"),
         ("report", lambda _: b"nothing", "no report, but nothing"),
+        ("walk", lambda _: b"nothing", "no walk, but nothing"),
+        ("fewer pages", lambda _: b"nothing", "no such dump"),
+        ("fewer pages", _flip(424), "no such dump"),
         ("elf", lambda _: b"nothing", "no complete ELF core"),
         ("elf", lambda core: core[:48] + b"\1" + core[49:], "no complete ELF core"),
         ("log", lambda _: b"nothing", "the kernel log"),
