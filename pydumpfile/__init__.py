@@ -46,14 +46,25 @@ __all__ = [
 Path = Union[str, "os.PathLike[str]"]
 
 
-def open(path: Path) -> Vmcore:  # noqa: A001  as gzip.open and tarfile.open
+def open(  # noqa: A001  as gzip.open and tarfile.open
+    path: Path, *, vmlinux: Optional[Path] = None, vmcoreinfo: Optional[Path] = None
+) -> Vmcore:
     """Open the memory image at ``path``: /proc/vmcore, a copy of it, QEMU's dump, or a dump.
 
+    :param vmlinux: the kernel with its debugging information, which adds what VMCOREINFO lacks, or
+        takes its place where there is none.
+    :param vmcoreinfo: the same in a file that ``-g`` has made.
     :raises InputError: it cannot be opened or read.
     :raises FormatError: it is no memory image, or a damaged one (TruncatedError: a cut one).
     :raises UnsupportedError: it is one that pydumpfile does not read.
+    :raises MismatchError: what describes the kernel is of another one.
     """
-    return Vmcore.open(os.fspath(path))
+    if vmlinux is None and vmcoreinfo is None:
+        return Vmcore.open(os.fspath(path))
+    from pydumpfile.kernel.description import description_in  # noqa: PLC0415
+
+    given = description_in(os.fspath(vmlinux or ""), os.fspath(vmcoreinfo or ""))
+    return Vmcore.open(os.fspath(path), given=given)
 
 
 def dump(
