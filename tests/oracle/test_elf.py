@@ -24,8 +24,11 @@ from tests.sinks.elf_reader import ElfCore
 from . import deadkernel, pfnset, witness
 from .conftest import Shelf, evidence_of
 from .cores import SMALL, Evidence, kept_by_pydumpfile
+from .groundtruth import MAX_CHANGED
 from .kdumpfile import NO_DATA, KdumpFile, KdumpfileError
+from .kpageflags import Kpf
 from .rawcore import RawCore
+from .test_other_machines import GUEST as QEMU_GUEST
 from .test_readers import crash_output
 
 _PLAIN = CoreSpec(layout="6.1", memory_size=64 * MIB)
@@ -166,15 +169,18 @@ def test_crash_reads_it(cores: dict[str, Path], tmp_path: Path) -> None:
     assert "incomplete" not in said.lower()
 
 
-@pytest.mark.lab
-def test_readelf_finds_nothing_wrong(cores: dict[str, Path]) -> None:
+def check_with_readelf(core: Path) -> None:
+    """Nothing of it is odd enough to be warned of."""
     readelf = witness.program("readelf", "binutils")
-    run = subprocess.run(
-        [readelf, "-lnW", cores["6.1 small"]], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([readelf, "-hlnW", core], capture_output=True, text=True, check=True)
     assert run.stderr == ""
     assert "VMCOREINFO" in run.stdout
     assert len(re.findall(r"^  LOAD ", run.stdout, re.M)) > 10
+
+
+@pytest.mark.lab
+def test_readelf_finds_nothing_wrong(cores: dict[str, Path]) -> None:
+    check_with_readelf(cores["6.1 small"])
 
 
 @pytest.mark.lab
@@ -220,3 +226,52 @@ def test_a_core_with_holes_is_judged_alike(
             assert raw.page(pfn) == ZERO_PAGE, f"page {pfn:#x}"
     statistics = pydumpfile.dump(cores[name], tmp_path / "dump", 31)
     assert (statistics.lost, statistics.warnings) == (0, [])
+
+
+@pytest.fixture(scope="module")
+def of_qemus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An ELF core of level 31 of the one that QEMU wrote of `QEMU_GUEST` just before its panic."""
+    path = tmp_path_factory.mktemp("qemu") / "elf"
+    qemu_core = evidence_of("4 levels, 2 nodes", QEMU_GUEST).core.qemu_core
+    assert qemu_core is not None
+    statistics = ours(qemu_core, path, 31)
+    assert (statistics.lost, statistics.warnings) == (0, [])
+    yield path
+    path.unlink()
+
+
+@pytest.mark.lab
+def test_of_qemus_core_every_page(of_qemus: Path) -> None:
+    """All of the guest's memory, with the BIOS and the crash kernel's."""
+    evidence = evidence_of("4 levels, 2 nodes", QEMU_GUEST)
+    qemu_core = evidence.core.qemu_core
+    assert qemu_core is not None
+    kept = kept_by_pydumpfile(qemu_core, 31)
+    with RawCore(qemu_core) as raw:
+        pages = ElfCore.open(of_qemus).pages()
+        in_core = raw.pfns
+        pfnset.require_none(pfnset.from_pfns(pages) ^ in_core, "in one core only")
+        for pfn, page in pages.items():
+            assert page == expected_page(raw, kept, pfn), f"page {pfn:#x}"
+    # What the guest itself said of its pages a moment before. Whether memory of a machine that
+    # may have devices' is offline cannot be told if it was added later.
+    kept &= ~evidence.offlined_block
+    for flags in (Kpf.BUDDY, Kpf.LRU, Kpf.HUGE, Kpf.OFFLINE, Kpf.HWPOISON):
+        wrong = kept & evidence.flags.having(flags)
+        assert pfnset.count(wrong) <= MAX_CHANGED, f"{flags!r} kept: {pfnset.show(wrong)}"
+    for flags in (Kpf.SLAB, Kpf.PGTABLE):
+        wrong = in_core & evidence.flags.having(flags) & ~kept
+        assert pfnset.count(wrong) <= MAX_CHANGED, f"{flags!r} not kept: {pfnset.show(wrong)}"
+
+
+@pytest.mark.lab
+def test_of_qemus_core_what_others_read(of_qemus: Path) -> None:
+    evidence = evidence_of("4 levels, 2 nodes", QEMU_GUEST)
+    qemu_core = evidence.core.qemu_core
+    assert qemu_core is not None
+    tasks, expected = (
+        deadkernel.tasks(deadkernel.open_program(core, evidence.core.vmlinux()))
+        for core in (of_qemus, qemu_core)
+    )
+    assert tasks == expected
+    check_with_readelf(of_qemus)
