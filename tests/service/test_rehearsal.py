@@ -170,7 +170,7 @@ def test_an_exit_status_is_noticed(tmp_path: Path) -> None:
 
 def test_pages_that_are_not_compressed_are_noticed(tmp_path: Path) -> None:
     actor = Actor()
-    actor.dump = lambda core, _: Actor.dump(core, "none")  # type: ignore[method-assign]
+    actor.dump = lambda core, *_: Actor.dump(core, "none")  # type: ignore[method-assign]
     with pytest.raises(RehearsalError, match=r"status 0x0, not 0x1; no page is compressed"):
         play(actor, tmp_path)
 
