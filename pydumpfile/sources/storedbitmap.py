@@ -51,10 +51,13 @@ class StoredBitmap:
     @cached_property
     def end(self) -> int:
         """One past the last page; 0 when empty."""
-        for first_pfn, end_pfn in reversed(list(self._pieces(self._first_pfn, self._end_pfn))):
+        end_pfn = align_up(self._end_pfn, 8)
+        while end_pfn > self._first_pfn:
+            first_pfn = max(align_down(end_pfn - 1, _PIECE_PFNS), align_down(self._first_pfn, 8))
             last = self.bitmap(first_pfn, end_pfn).bits.rstrip(b"\0")
             if last:
                 return first_pfn + 8 * (len(last) - 1) + last[-1].bit_length()
+            end_pfn = first_pfn
         return 0
 
     @cached_property
