@@ -47,6 +47,16 @@ class Program(NamedTuple):
         shutil.rmtree(directory)
         return outcome
 
+    def make(self, *words: object, cwd: Path, stdin: bytes = b"") -> bytes:
+        """Run with ``words``, quietly, which must succeed; gives what goes to standard output."""
+        done = subprocess.run(
+            [self.path, "--message-level", "4", *map(str, words)], cwd=cwd, input=stdin,
+            capture_output=True, timeout=120, check=False,
+            env={**os.environ, "LC_ALL": "C", **self.environment},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
 
 def theirs(path: str) -> Program:
     """An installed makedumpfile."""
