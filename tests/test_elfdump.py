@@ -90,6 +90,21 @@ def test_level_31(core_of: CoreMaker, tmp_path: Path, machine: str) -> None:
     assert (statistics.lost, statistics.compression) == (0, "none")
 
 
+@pytest.mark.parametrize("judged_again", [False, True])
+def test_segments_in_any_order(
+    core_of: CoreMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged_again: bool
+) -> None:
+    """The bitmap, a window of which is 8 GiB, is gone through forwards and backwards."""
+    if judged_again:
+        monkeypatch.setattr(kept, "MAX_REMEMBERED_SIZE", 0)
+    built = core_of(replace(MACHINES["high"], split_loads=12, shuffle_loads=True))
+    paddrs = [load.paddr for load in built.loads]
+    assert paddrs != sorted(paddrs)
+    core, _ = cored(built, tmp_path / "core", 31)
+    check_pages(core, built, 31)
+    check_headers(core, built)
+
+
 @pytest.mark.parametrize("level", [0, 1, 2, 4, 8, 16, 30])
 def test_every_kind_of_page(small: BuiltCore, tmp_path: Path, level: int) -> None:
     core, statistics = cored(small, tmp_path / "core", level)
@@ -128,6 +143,7 @@ def test_nothing_leaks_but_on_demand(small: BuiltCore, tmp_path: Path) -> None:
     assert len(leaked) > 100
     for pfn, page in theirs.pages().items():
         assert page == (small.page(pfn) if pfn in kept_pfns | leaked else ZERO)
+    check_pages(ours, small, 31)
     assert statistics.stored == len(kept_pfns)
 
 
