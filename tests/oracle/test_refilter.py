@@ -41,6 +41,7 @@ def test_core_to_1_to_31_is_core_to_31(
     first, second = tmp_path / "first", tmp_path / "second"
     pydumpfile.dump(small.core.vmcore, first, 1, codec)
     statistics = pydumpfile.dump(first, second, 31, "zlib")
+    first.unlink()  # large, and nobody else's, as are others here
     assert (statistics.lost, statistics.warnings) == (0, [])
     assert second.read_bytes() == shelf.dump(small, 31, "zlib").read_bytes()
     if codec == "zstd":
@@ -52,6 +53,7 @@ def test_through_a_stream_and_back(small: Evidence, shelf: Shelf, tmp_path: Path
     stream, again = tmp_path / "stream", tmp_path / "again"
     pydumpfile.dump(small.core.vmcore, stream, 17, "lzo", flattened=True)
     pydumpfile.dump(stream, again, 14, "zstd")
+    stream.unlink()
     assert again.read_bytes() == shelf.dump(small, 31, "zstd").read_bytes()
 
 
@@ -62,6 +64,7 @@ def test_full_cores(full: Evidence, shelf: Shelf, tmp_path: Path) -> None:
     pydumpfile.dump(first, second, 15, "zstd")
     first.unlink()
     assert second.read_bytes() == shelf.dump(full).read_bytes()
+    second.unlink()
 
 
 def test_the_log_of_a_dump_is_that_of_the_core(small: Evidence, shelf: Shelf) -> None:
@@ -91,6 +94,7 @@ def test_makedumpfiles_own_dumps(
         for pfn in pfnset.each(pfns):
             assert dump.source.read_page(pfn, 12) == raw.page(pfn), f"page {pfn:#x}"
     pydumpfile.dump(theirs, ours, 31, "none")
+    theirs.unlink()
     pydumpfile.dump(vmcore, tmp_path / "direct", 31, "none")
     with DumpReader(ours) as refiltered, DumpReader(tmp_path / "direct") as direct:
         kept = direct.kept & ~evidence.fractional
@@ -107,6 +111,7 @@ def test_makedumpfile_filters_ours_further(
     for source, target in ((first, refiltered), (evidence.core.vmcore, direct)):
         command = [program, "-f", "-d", "31", str(source), str(target)]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
+    first.unlink()
     with DumpReader(refiltered) as one, DumpReader(direct) as other:
         left_out_before = evidence.fractional | (other.kept & ~one.kept)
         pfnset.require_none((one.kept ^ other.kept) & ~left_out_before, "kept in one of both only")
