@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,13 @@ MACHINES = {
         hwpoison=False,
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing(tmp_path: Path) -> Iterator[None]:
+    """Parts of a dump, and the whole, are some two GiB a test."""
+    yield
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture(scope="module")
