@@ -122,6 +122,8 @@ def _lasting(lines: Mapping[str, str], path: str) -> dict[str, str]:
                     continue
                 value = f"{vaddr - kernel_offset:x}"
             lasting[key] = value
+        if "SYMBOL(mem_section)" not in lasting:  # its length goes with it
+            lasting.pop("LENGTH(mem_section)", None)
     except ValueError as error:
         raise FormatError(path, 0, "lines of VMCOREINFO", str(error), _ADVICE) from error
     return lasting

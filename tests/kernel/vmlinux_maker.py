@@ -43,6 +43,8 @@ def page_source(layout: Layout, page_types: str) -> str:
             "enum compound_dtor_id { NULL_COMPOUND_DTOR, COMPOUND_PAGE_DTOR, HUGETLB_PAGE_DTOR };"
         )
         dtors += "enum compound_dtor_id a_dtor;"
+    zone_rest = 1472 - 192 - layout.free_area_length * (16 * layout.migrate_types + 8)
+    # Zones and nodes as the builders' free lists have them, as far as anything is said of them.
     return f"""
 struct list_head {{ struct list_head *next, *prev; }};
 typedef struct {{ unsigned long bits[16]; }} nodemask_t;
@@ -51,8 +53,11 @@ _Static_assert(sizeof(struct page) == {layout.size}, "SIZE(page)");
 struct folio {{ {folio} struct page page; }};
 struct mem_section {{ unsigned long section_mem_map; char rest[{layout.mem_section_size - 8}]; }};
 struct free_area {{ struct list_head free_list[{layout.migrate_types}]; unsigned long nr_free; }};
-struct zone {{ char _pad[64]; unsigned long spanned_pages; struct free_area free_area[11]; }};
-struct pglist_data {{ struct zone node_zones[4]; int nr_zones; int node_id; }};
+struct zone {{ char _pad[104]; unsigned long spanned_pages; char _pad2[80];
+    struct free_area free_area[{layout.free_area_length}]; char _pad3[{zone_rest}];
+    long vm_stat[24]; }};
+struct pglist_data {{ char node_zones[0x4e00]; int nr_zones; char _rest[0x1fc]; }};
+struct zone *a_zone;
 {_enum("pageflags", flags)}
 {page_types}
 enum zone_stat_item {{ NR_FREE_PAGES, NR_ZONE_LRU_BASE }};
