@@ -174,6 +174,27 @@ class TestIncompleteParts:
                 assert result.page(pfn) == expected.page(pfn)
 
 
+class TestNotWhatItSays:
+    """A part that calls itself complete and lacks a page: seen late, and the dump stays marked."""
+
+    @pytest.mark.parametrize(
+        "descriptor", [EMPTY, LOST, (1 << 40, 4096, 0, 0), (5, 4096, 0, 0)], ids=str
+    )
+    def test_a_page_that_is_not_there(
+        self, small: BuiltCore, tmp_path: Path, descriptor: tuple[int, int, int, int]
+    ) -> None:
+        """At the start of a table of several pieces, of which only the last is looked at before."""
+        paths = names(tmp_path, 2)
+        split(small.path, paths, level=0)
+        dump = Dump(Path(paths[1]))
+        assert len([p for p in dump.pfns if p >= dump.start_pfn_64]) > 2730 + 5
+        change(paths[1], dump.descriptors_off + 24 * 5, struct.pack("<qIIQ", *descriptor))
+        with pytest.raises(FormatError) as caught:
+            joined(paths, tmp_path / "joined")
+        assert caught.value.path == paths[1]
+        assert (tmp_path / "joined").read_bytes()[424] & 8
+
+
 class TestRefused:
     """Nothing is created."""
 
