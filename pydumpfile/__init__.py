@@ -39,6 +39,7 @@ __all__ = [
     "Vmcore",
     "__version__",
     "dump",
+    "dump_elf",
     "errors",
     "open",
 ]
@@ -129,3 +130,27 @@ def dump(
             vmcore, where, Level.of(level), compression, progress, threads, compression_level,
             without_unused_mem_map=without_unused_mem_map,
         )  # fmt: skip
+
+
+def dump_elf(
+    source: Union[Path, Vmcore],
+    target: Path,
+    level: int = 31,
+    progress: Optional[Progress] = None,
+    *,
+    overwrite: bool = False,
+    flattened: bool = False,
+    size_limit: Optional[int] = None,
+    dry_run: bool = False,
+) -> Statistics:
+    """Write an ELF core of ``source``, which has to be one itself, to the file ``target``.
+
+    Pages left out are holes, or zeros where there are too few of them for a hole. For parameters
+    and errors see :func:`dump`; what is no ELF core is an UnsupportedError.
+    """
+    from pydumpfile import elfdump  # noqa: PLC0415
+
+    where = Target(os.fspath(target), overwrite, flattened, size_limit=size_limit, dry_run=dry_run)
+    with ExitStack() as stack:
+        vmcore = source if isinstance(source, Vmcore) else stack.enter_context(open(source))
+        return elfdump.dump_elf(vmcore, where, Level.of(level), progress)

@@ -13,7 +13,7 @@ import pytest
 import pydumpfile
 from pydumpfile import Kind, Level, Statistics
 from pydumpfile.elfdump import dump_elf
-from pydumpfile.errors import UnsupportedError
+from pydumpfile.errors import OutputError, UnsupportedError, UsageError
 from pydumpfile.filter import kept
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import Target
@@ -282,6 +282,27 @@ def test_only_of_elf_cores(small: BuiltCore, tmp_path: Path) -> None:
     with pydumpfile.open(tmp_path / "dump") as vmcore, pytest.raises(UnsupportedError, match="-E"):
         dump_elf(vmcore, Target(str(tmp_path / "core")), Level(31))
     assert not (tmp_path / "core").exists()
+
+
+def test_the_librarys_way(small: BuiltCore, tmp_path: Path) -> None:
+    expected, _ = cored(small, tmp_path / "expected", 31)
+    steps = set()
+    statistics = pydumpfile.dump_elf(
+        small.path, tmp_path / "core", progress=lambda step, *_: steps.add(step)
+    )
+    assert (tmp_path / "core").read_bytes() == expected.raw
+    assert steps == {"judging pages", "copying pages"}
+    assert statistics.bytes_written == len(expected.raw)
+    with pydumpfile.open(small.path) as vmcore:
+        counted = pydumpfile.dump_elf(vmcore, tmp_path / "none", 31, dry_run=True)
+        assert counted.bytes_written == len(expected.raw)
+        assert not (tmp_path / "none").exists()
+        pydumpfile.dump_elf(vmcore, tmp_path / "core", 0, overwrite=True)
+    check_pages(ElfCore.open(tmp_path / "core"), small, 0)
+    with pytest.raises(OutputError, match="-f"):
+        pydumpfile.dump_elf(small.path, tmp_path / "core")
+    with pytest.raises(UsageError, match="32"):
+        pydumpfile.dump_elf(small.path, tmp_path / "other", 32)
 
 
 class TestCommand:
