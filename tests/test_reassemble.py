@@ -139,6 +139,21 @@ def test_what_was_erased_is_carried_over(parts: list[str], tmp_path: Path, unspl
     )
 
 
+def test_what_was_erased_is_told_once(parts: list[str], tmp_path: Path) -> None:
+    """If it is with the notes, as in a dump of a dump."""
+    text = b"erase jiffies size 8\n"
+    first = Dump(Path(parts[0]))
+    off = first.offset_note + first.size_note
+    for path in parts:
+        change(path, off, text)
+        change(path, SUB_OFF + 64, struct.pack("<QQ", off, len(text)))
+    joined(parts, tmp_path / "joined")
+    dump = Dump(tmp_path / "joined")
+    assert (dump.offset_eraseinfo, dump.size_eraseinfo) == (off, len(text))
+    assert dump.raw[off : off + len(text)] == text
+    assert dump.raw.count(text) == 1
+
+
 class TestIncompleteParts:
     """What they have is joined; what comes of it is marked."""
 
