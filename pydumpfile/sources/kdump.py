@@ -156,7 +156,8 @@ class KdumpSource(Source):
         if size > most:
             raise FormatError(self.path, off, f"at most {most} bytes of {what}", f"{size} bytes",
                               "the headers are damaged")  # fmt: skip
-        data = self._pread(off, size, what) if size else b""
+        is_inside = size and off < self._image.size
+        data = self._pread(off, size, what) if is_inside else b""
         if len(data) < size:
             raise TruncatedError(self.path, off, f"{size} bytes of {what}", f"{len(data)} bytes",
                                  "the dump was not copied whole")  # fmt: skip
@@ -165,9 +166,8 @@ class KdumpSource(Source):
     def _pread(self, off: int, size: int, what: str) -> bytes:
         try:
             return self._image.read(off, size)
-        except (OSError, OverflowError) as error:
-            number = error.errno if isinstance(error, OSError) else None
-            raise InputError(self.path, number, f"reading {what} at {off:#x}") from error
+        except OSError as error:
+            raise InputError(self.path, error.errno, f"reading {what} at {off:#x}") from error
 
 
 def _page_spans(paddr: int, wanted: Sequence[Range], shift: int) -> list[Range]:
