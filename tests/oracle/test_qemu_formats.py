@@ -117,6 +117,22 @@ def test_by_the_guests_page_tables(dumps: Dumps, tmp_path: Path) -> None:
         assert all(page == direct.page(pfn) for pfn, page in dump.pages())
 
 
+@pytest.mark.parametrize("paging", [False, True])
+def test_elf_core_of_it(dumps: Dumps, tmp_path: Path, paging: bool) -> None:
+    """Cut and filtered (-E), and then a dump: the pages that the dump of it has, less zero ones."""
+    source = dumps.paging if paging else dumps.elf
+    statistics = pydumpfile.dump_elf(source, tmp_path / "elf", 31)
+    assert (statistics.lost, statistics.level) == (0, 31)
+    pydumpfile.dump(tmp_path / "elf", tmp_path / "dump", 31)
+    pydumpfile.dump(source, tmp_path / "direct", 31)
+    with DumpReader(tmp_path / "direct") as direct, DumpReader(tmp_path / "dump") as dump:
+        pfnset.require_none(dump.exists ^ direct.exists, "in one 1st bitmap only")
+        pfnset.require_none(dump.kept & ~direct.kept, "kept of the ELF core only")
+        assert all(page == direct.page(pfn) for pfn, page in dump.pages())
+        for pfn in pfnset.each(direct.kept & ~dump.kept):
+            assert direct.page(pfn) == bytes(4096), f"page {pfn:#x}"
+
+
 def test_drgn_finds_all_tasks(dumps: Dumps, tmp_path: Path) -> None:
     vmlinux = fetch(resolve(GUEST.kernel)).vmlinux()
     pydumpfile.dump(dumps.kdump[ZLIB], tmp_path / "dump", 31)
