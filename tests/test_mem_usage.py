@@ -35,7 +35,8 @@ MOST_READS = 100_000
 
 
 def adds_up(usage: MemUsage) -> bool:
-    return usage.existing == sum(usage.left_out.values()) + usage.zero + usage.kept
+    left_out = sum(usage.left_out.values()) + usage.gone
+    return usage.existing == left_out + usage.zero + usage.kept
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -61,6 +62,19 @@ def test_of_a_running_kernel(small: BuiltCore, tmp_path: Path) -> None:
         usage = count_pages(vmcore)
     assert usage.existing == sum(end - start for start, end in whole_pages(small)) // PAGE
     assert usage.left_out[Kind.FREE] == small.counts(31)["free"]
+    assert adds_up(usage)
+
+
+def test_of_a_dump(small: BuiltCore, tmp_path: Path) -> None:
+    """What it has no more is counted too, as nothing in particular."""
+    dumped = pydumpfile.dump(small.path, tmp_path / "dump", 16)
+    with pydumpfile.open(small.path) as vmcore:
+        whole = count_pages(vmcore)
+    with pydumpfile.open(tmp_path / "dump") as vmcore:
+        usage = count_pages(vmcore)
+    assert usage.gone == sum(dumped.left_out.values()) > 0
+    assert usage.left_out[Kind.FREE] == 0 < whole.left_out[Kind.FREE]
+    assert (usage.zero, usage.kept, usage.existing) == (whole.zero, whole.kept, whole.existing)
     assert adds_up(usage)
 
 

@@ -43,8 +43,10 @@ Total size on system:   12927377408 Byte"""
 
 
 def test_rows_that_are_only_there_if_there_is_something_in_them() -> None:
-    some = USAGE._replace(left_out={**USAGE.left_out, Kind.HWPOISON: 3, Kind.OFFLINE: 32768})
+    left_out = {**USAGE.left_out, Kind.HWPOISON: 3, Kind.OFFLINE: 32768}
+    some = USAGE._replace(left_out=left_out, gone=11)
     rows = [line.split()[:3] for line in table(some).splitlines()]
     assert ["HWPOISON", "3", "yes"] in rows
     assert ["OFFLINE", "32768", "yes"] in rows
-    assert rows.index(["KERN_DATA", "377135", "no"]) == 9
+    assert ["LEFT_OUT", "11", "yes"] in rows
+    assert rows.index(["KERN_DATA", "377135", "no"]) == 10
