@@ -21,7 +21,17 @@ def make_inputs(makedumpfile: str, directory: Path) -> dict[str, Path]:
     """The table's files by name."""
     made = {
         name: directory / name
-        for name in ("core", "log", "callers", "kdump", "elf", "stream", "part1", "part2")
+        for name in (
+            "core",
+            "log",
+            "callers",
+            "kdump",
+            "logdump",
+            "elf",
+            "stream",
+            "part1",
+            "part2",
+        )
     }
     build_core(made["core"], PLAIN)
     ring = LocklessRing()
@@ -32,6 +42,7 @@ def make_inputs(makedumpfile: str, directory: Path) -> dict[str, Path]:
     build_log_core(made["log"], image, release="5.15.0", changes={_CALLER: None})
     for arguments in (
         ("-l", "-d", "1", "core", "kdump"),
+        ("-c", "-d", "0", "log", "logdump"),
         ("-E", "-d", "1", "core", "elf"),
         ("--split", "-d", "1", "core", "part1", "part2"),
     ):
