@@ -63,10 +63,10 @@ class KdumpSource(Source):
             sub.offset_eraseinfo, sub.size_eraseinfo, _MAX_ERASEINFO_SIZE, "eraseinfo"
         )
         existing = StoredBitmap(image, headers.bitmap1_off, 0, headers.max_mapnr)
-        held = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr)
+        kept = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr, existing)
         self.exists = PageAddresses(existing, self._shift)
-        self.data = PageAddresses(held, self._shift)
-        self._store = PageStore(image, headers, held, use_mmap)
+        self.data = PageAddresses(kept, self._shift)
+        self._store = PageStore(image, headers, use_mmap)
         self._buffer = memoryview(bytearray(0))
 
     def another(self) -> KdumpSource:

@@ -221,6 +221,25 @@ def test_sets_of_pages(
                 assert source.read_page(pfn, 12) == page
 
 
+def test_pages_in_the_dump_that_never_were(tmp_path: Path) -> None:
+    """A bit of the 2nd bitmap alone has a descriptor, and is no page for anybody."""
+    pages = some_pages()
+    path = write(tmp_path, Spec(pages))
+    bitmap1_off = 2 * PAGE
+    with path.open("r+b") as dump:
+        dump.seek(bitmap1_off + 70 // 8)
+        dump.write(bytes(1))  # pages 64 to 71
+    left = {pfn: page for pfn, page in pages.items() if not 64 <= pfn < 72}
+    with opened(path) as source:
+        held, exists = source.data.pages(12), source.exists.pages(12)
+        assert {p for run in exists for p in range(*run)} == set(left)
+        kept = {pfn for pfn, page in left.items() if page is not None}
+        assert {p for run in held for p in range(*run)} == kept
+        assert held.total == len(kept)
+        for pfn in kept:
+            assert source.read_page(pfn, 12) == left[pfn]
+
+
 def test_another_for_another_thread(tmp_path: Path) -> None:
     pages = some_pages()
     with opened(write(tmp_path, Spec(pages))) as source:
