@@ -150,6 +150,8 @@ def test_a_note_copied_to_a_file(core_of: CoreMaker, tmp_path: Path) -> None:
     with pydumpfile.open(silent.path, vmcoreinfo=file) as vmcore:
         assert (vmcore.phys_base, vmcore.levels, vmcore.crash_time) == (built.phys_base, 4, 0)
         assert kept(vmcore, 31) == built.verdict(31)
+    with pydumpfile.open(built.path, vmcoreinfo=file) as vmcore:
+        assert vmcore.contradictions == []
 
 
 def test_the_array_of_another_boot_is_no_array_of_this_one(
