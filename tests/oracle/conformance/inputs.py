@@ -54,5 +54,5 @@ def _run(makedumpfile: str, *arguments: str, cwd: Path) -> bytes:
         cwd=cwd,
         stdout=subprocess.PIPE,
         check=True,
-        timeout=120,
+        timeout=600,
     ).stdout
