@@ -71,7 +71,7 @@ PYTHON_FILES = [
     *MODULES.values(),
     *TEST_FILES,
     *sorted((ROOT / "csrc").glob("*.py")),
-    *sorted((ROOT / "manual").glob("*.py")),
+    *sorted((ROOT / "docs" / "manual").glob("*.py")),
 ]
 
 
