@@ -140,7 +140,7 @@ def _rows(case: Case, rounds: Sequence[Round]) -> Iterator[list[str]]:
             f"{who} `{options}`",
             f"{wall.median:.2f} ({wall.low:.2f})",
             f"{figure(rounds, who, 'cpu_s').median:.2f}",
-            f"{figure(rounds, who, 'peak_mib').median:.0f}",
+            f"{figure(rounds, who, 'peak_mib').median:.0f}".replace("nan", "not known"),
             f"{figure(rounds, who, 'dump_mib').median:.1f}",
             str(share),
             str(ratio(rounds, [who], [_THEIRS], "cpu_s")),
