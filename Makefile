@@ -39,7 +39,7 @@ bench: setup  ## measure beside makedumpfile, into docs/performance.md (a quarte
 	@$(VENV)/python -m tests.bench $(BENCH_ARGS)
 
 manual: setup-quick  ## write the manual page and the completions anew, from the table of options
-	@$(VENV)/python -m manual
+	@$(VENV)/python -m docs.manual
 
 lint: setup-quick  ## ruff check, ruff format --check, mypy --strict
 	@echo 'lint: ruff check' && $(VENV)/ruff check --quiet .

@@ -158,6 +158,14 @@ static uint64_t group_of(const struct scan *scan, uint64_t pfn)
 	return first_pfn;
 }
 
+/* Whether [first_pfn, end_pfn) can be judged with what is at hand. */
+static int fits(const struct pydump_plan *plan, const struct pydump_block *block,
+		uint64_t first_pfn, uint64_t end_pfn, const struct pydump_window *window)
+{
+	return first_pfn >= block->first_pfn && end_pfn <= block->first_pfn + block->n_pages &&
+	       first_pfn >= window->first_pfn && end_pfn <= window->end_pfn && plan_fits(plan);
+}
+
 int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_block *block,
 			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window,
 			uint32_t variant)
@@ -167,9 +175,7 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 	uint64_t pfn = first_pfn, group_pfn;
 	int strides = 0;	/* a large block was passed over: another may follow */
 
-	if (first_pfn < block->first_pfn || end_pfn > block->first_pfn + block->n_pages ||
-	    first_pfn < window->first_pfn || end_pfn > window->end_pfn || !plan_fits(&copy) ||
-	    !(pydump_variants() >> variant & 1))
+	if (!fits(&copy, block, first_pfn, end_pfn, window) || !(pydump_variants() >> variant & 1))
 		return PYDUMP_BAD_ARGUMENT;
 	if (pfn < window->resume_pfn)
 		pfn = window->resume_pfn;
@@ -191,4 +197,33 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 		window->resume_pfn = pfn;
 	window->bad_orders += scan.bad_orders;
 	return scan.cleared;
+}
+
+static int is_largest_free_block(const struct pydump_plan *plan, const uint8_t *page)
+{
+	return holds(&plan->buddy, page) &&
+	       word_at(page, plan->private_off) == plan->max_order - 1 &&
+	       !holds(&plan->tail, page) && !holds(&plan->slab_type, page) &&
+	       !holds(&plan->slab_flag, page);
+}
+
+int64_t pydump_pass_free(const struct pydump_plan *plan, const struct pydump_block *block,
+			 uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window)
+{
+	const uint8_t *pages;
+	uint64_t n = 0, step;
+	int64_t cleared;
+
+	if (!plan->max_order || !fits(plan, block, first_pfn, end_pfn, window))
+		return PYDUMP_BAD_ARGUMENT;
+	step = 1ULL << (plan->max_order - 1);
+	if (first_pfn & (step - 1))
+		return PYDUMP_BAD_ARGUMENT;
+	pages = block->pages + (first_pfn - block->first_pfn) * plan->page_size;
+	while (n < end_pfn - first_pfn && is_largest_free_block(plan, pages + n * plan->page_size))
+		n += step;
+	cleared = leave_out(window, first_pfn, first_pfn + n, PYDUMP_FREE);
+	if (first_pfn + n > window->resume_pfn)
+		window->resume_pfn = first_pfn + n;
+	return cleared;
 }

@@ -61,6 +61,14 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 			uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window,
 			uint32_t variant);
 
+/*
+ * The same for pages from first_pfn on that lie in free blocks of the largest order, one after the
+ * other, as in memory that nobody uses. Only the first struct page of each is looked at; first_pfn is
+ * a multiple of their size. Ends, as resume_pfn then says, before a page that may be anything else.
+ */
+int64_t pydump_pass_free(const struct pydump_plan *plan, const struct pydump_block *block,
+			 uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window);
+
 /* Clear the bits [first_pfn, end_pfn) inside the window; returns how many were set. */
 int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn);
 

@@ -54,6 +54,9 @@ class Statistics:
     """Size of the dump, or of the stream, as it would be copied; of all parts together."""
     dry_run: bool
     """Nothing was written, only counted."""
+    holes: Optional[int]
+    """Pages that an ELF core has no bytes for: what is left out in too short a run is there, as
+    zeros. None of other formats."""
 
     def __init__(
         self, path: str = "", release: str = "", level: int = 0, compression: str = "",
@@ -75,6 +78,7 @@ class Statistics:
         self.lost = lost
         self.bytes_written = 0
         self.dry_run = False
+        self.holes = None
         self.scan_seconds = 0.0
         self.copy_seconds = 0.0
         self.source_incomplete = False

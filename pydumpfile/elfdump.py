@@ -102,6 +102,8 @@ class _ElfJob:
                 self._watch_judging(stopwatch)
             self._judge()
             n_loads, size = self._plan()
+            memory = sum(load.p_memsz for load in self._source.loads)
+            self._statistics.holes = (memory - size) // self._page_size
             sink = ElfSink(output, self._source.header, self._source.notes_phdr, n_loads)
             if stopwatch is not None:
                 self._watch_copying(stopwatch, sink)

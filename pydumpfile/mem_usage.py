@@ -31,6 +31,8 @@ class MemUsage(NamedTuple):
     """What remains: what a dump has to store."""
     doubts: list[str]
     """Why some of these are kept."""
+    gone: int = 0
+    """Pages that were left out before, of which nothing is known any more."""
 
 
 def count_pages(vmcore: Vmcore, progress: Optional[Progress] = None) -> MemUsage:
@@ -53,4 +55,5 @@ def count_pages(vmcore: Vmcore, progress: Optional[Progress] = None) -> MemUsage
         zero=nonzero.n_zero,
         kept=kept,
         doubts=list(page_filter.doubts()),
+        gone=page_filter.exists.total - page_filter.candidates.total,
     )

@@ -338,11 +338,14 @@ class _Join:
             start += len(data)
 
     def _copy_eraseinfo(self) -> None:
-        """What the parts say was erased, one after the other behind the pages."""
+        """What the parts say was erased, one after the other behind the pages.
+
+        Where it is among the notes, as pydumpfile writes it, it is the same in all and copied.
+        """
         start = self._data.end_off
         for part in self._parts:
             off, size = part.headers.sub.offset_eraseinfo, part.headers.sub.size_eraseinfo
-            if off and size:
+            if off >= part.data_off and size:
                 self._copy_data(part, off, min(off + size, part.size))
         size = self._data.end_off - start
         if size:

@@ -11,7 +11,7 @@ import pytest
 
 import pydumpfile
 from pydumpfile import Kind, Level, PydumpfileError, Statistics, Vmcore, dump
-from pydumpfile.errors import InputError, UsageError
+from pydumpfile.errors import InputError, SizeLimitError, UsageError
 from tests.builders import BuiltCore
 from tests.sinks.kdump_reader import Dump
 
@@ -111,3 +111,22 @@ def test_a_source_that_fails_to_open_is_closed(tmp_path: Path) -> None:
         with pytest.raises(PydumpfileError):
             pydumpfile.open(tmp_path / "text")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_several_targets(small: BuiltCore, tmp_path: Path) -> None:
+    """Parts, each no larger than allowed; and first what that would be."""
+    paths = [tmp_path / "one", str(tmp_path / "two")]
+    how = {"compression": "none", "splitblock_size": 1 << 20}
+    dry = dump(small.path, paths, dry_run=True, **how)
+    assert not list(tmp_path.iterdir())
+    real = dump(small.path, paths, **how)
+    assert dry.dry_run and not real.dry_run
+    sizes = [Path(path).stat().st_size for path in paths]
+    assert dry.bytes_written == real.bytes_written == sum(sizes)
+    with pytest.raises(SizeLimitError):
+        dump(small.path, paths, size_limit=max(sizes) - 1, overwrite=True, **how)
+    for path in paths:
+        part = Dump(Path(path))
+        assert part.incomplete and part.split == 1
+    with pytest.raises(UsageError, match="cannot be flattened"):
+        dump(small.path, paths, flattened=True, overwrite=True)

@@ -106,7 +106,7 @@ def test_options_are_those_of_the_command(command: Command) -> None:
     assert set(re.findall(pattern, table)) == {
         found
         for line in options.splitlines()
-        for found in re.findall(pattern, line[:22])
+        for found in re.findall(pattern, line[:26])
         if line.startswith("  -")
     }
 

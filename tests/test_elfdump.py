@@ -13,7 +13,7 @@ import pytest
 import pydumpfile
 from pydumpfile import Kind, Level, Statistics
 from pydumpfile.elfdump import dump_elf
-from pydumpfile.errors import UnsupportedError
+from pydumpfile.errors import OutputError, UnsupportedError, UsageError
 from pydumpfile.filter import kept
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import Target
@@ -90,6 +90,21 @@ def test_level_31(core_of: CoreMaker, tmp_path: Path, machine: str) -> None:
     assert (statistics.lost, statistics.compression) == (0, "none")
 
 
+@pytest.mark.parametrize("judged_again", [False, True])
+def test_segments_in_any_order(
+    core_of: CoreMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged_again: bool
+) -> None:
+    """The bitmap, a window of which is 8 GiB, is gone through forwards and backwards."""
+    if judged_again:
+        monkeypatch.setattr(kept, "MAX_REMEMBERED_SIZE", 0)
+    built = core_of(replace(MACHINES["high"], split_loads=12, shuffle_loads=True))
+    paddrs = [load.paddr for load in built.loads]
+    assert paddrs != sorted(paddrs)
+    core, _ = cored(built, tmp_path / "core", 31)
+    check_pages(core, built, 31)
+    check_headers(core, built)
+
+
 @pytest.mark.parametrize("level", [0, 1, 2, 4, 8, 16, 30])
 def test_every_kind_of_page(small: BuiltCore, tmp_path: Path, level: int) -> None:
     core, statistics = cored(small, tmp_path / "core", level)
@@ -128,6 +143,7 @@ def test_nothing_leaks_but_on_demand(small: BuiltCore, tmp_path: Path) -> None:
     assert len(leaked) > 100
     for pfn, page in theirs.pages().items():
         assert page == (small.page(pfn) if pfn in kept_pfns | leaked else ZERO)
+    check_pages(ours, small, 31)
     assert statistics.stored == len(kept_pfns)
 
 
@@ -266,6 +282,27 @@ def test_only_of_elf_cores(small: BuiltCore, tmp_path: Path) -> None:
     with pydumpfile.open(tmp_path / "dump") as vmcore, pytest.raises(UnsupportedError, match="-E"):
         dump_elf(vmcore, Target(str(tmp_path / "core")), Level(31))
     assert not (tmp_path / "core").exists()
+
+
+def test_the_librarys_way(small: BuiltCore, tmp_path: Path) -> None:
+    expected, _ = cored(small, tmp_path / "expected", 31)
+    steps = set()
+    statistics = pydumpfile.dump_elf(
+        small.path, tmp_path / "core", progress=lambda step, *_: steps.add(step)
+    )
+    assert (tmp_path / "core").read_bytes() == expected.raw
+    assert steps == {"judging pages", "copying pages"}
+    assert statistics.bytes_written == len(expected.raw)
+    with pydumpfile.open(small.path) as vmcore:
+        counted = pydumpfile.dump_elf(vmcore, tmp_path / "none", 31, dry_run=True)
+        assert counted.bytes_written == len(expected.raw)
+        assert not (tmp_path / "none").exists()
+        pydumpfile.dump_elf(vmcore, tmp_path / "core", 0, overwrite=True)
+    check_pages(ElfCore.open(tmp_path / "core"), small, 0)
+    with pytest.raises(OutputError, match="-f"):
+        pydumpfile.dump_elf(small.path, tmp_path / "core")
+    with pytest.raises(UsageError, match="32"):
+        pydumpfile.dump_elf(small.path, tmp_path / "other", 32)
 
 
 class TestCommand:

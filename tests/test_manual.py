@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from manual import generated
-from manual.words import OFFERED
+from docs.manual import generated
+from docs.manual.words import OFFERED
 from pydumpfile.cli.options import OPTIONS
 from tests.oracle import witness
 
-MANUAL = Path(__file__).resolve().parent.parent / "manual"
+MANUAL = Path(__file__).resolve().parent.parent / "docs" / "manual"
 PAGE = MANUAL / "pydumpfile.8"
 COMPLETIONS = MANUAL / "completions"
 

@@ -139,6 +139,21 @@ def test_what_was_erased_is_carried_over(parts: list[str], tmp_path: Path, unspl
     )
 
 
+def test_what_was_erased_is_told_once(parts: list[str], tmp_path: Path) -> None:
+    """If it is with the notes, as in a dump of a dump."""
+    text = b"erase jiffies size 8\n"
+    first = Dump(Path(parts[0]))
+    off = first.offset_note + first.size_note
+    for path in parts:
+        change(path, off, text)
+        change(path, SUB_OFF + 64, struct.pack("<QQ", off, len(text)))
+    joined(parts, tmp_path / "joined")
+    dump = Dump(tmp_path / "joined")
+    assert (dump.offset_eraseinfo, dump.size_eraseinfo) == (off, len(text))
+    assert dump.raw[off : off + len(text)] == text
+    assert dump.raw.count(text) == 1
+
+
 class TestIncompleteParts:
     """What they have is joined; what comes of it is marked."""
 
@@ -172,6 +187,27 @@ class TestIncompleteParts:
         for pfn in expected.pfns:
             if pfn not in missing:
                 assert result.page(pfn) == expected.page(pfn)
+
+
+class TestNotWhatItSays:
+    """A part that calls itself complete and lacks a page: seen late, and the dump stays marked."""
+
+    @pytest.mark.parametrize(
+        "descriptor", [EMPTY, LOST, (1 << 40, 4096, 0, 0), (5, 4096, 0, 0)], ids=str
+    )
+    def test_a_page_that_is_not_there(
+        self, small: BuiltCore, tmp_path: Path, descriptor: tuple[int, int, int, int]
+    ) -> None:
+        """At the start of a table of several pieces, of which only the last is looked at before."""
+        paths = names(tmp_path, 2)
+        split(small.path, paths, level=0)
+        dump = Dump(Path(paths[1]))
+        assert len([p for p in dump.pfns if p >= dump.start_pfn_64]) > 2730 + 5
+        change(paths[1], dump.descriptors_off + 24 * 5, struct.pack("<qIIQ", *descriptor))
+        with pytest.raises(FormatError) as caught:
+            joined(paths, tmp_path / "joined")
+        assert caught.value.path == paths[1]
+        assert (tmp_path / "joined").read_bytes()[424] & 8
 
 
 class TestRefused:

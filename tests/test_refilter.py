@@ -14,6 +14,7 @@ import pytest
 import pydumpfile
 from pydumpfile.errors import MissingFactError, NotInDumpError
 from pydumpfile.sources.image import FileImage
+from pydumpfile.sources.kdump import KdumpSource
 from tests.badmemory import BadMemory
 from tests.builders import BuiltCore, CoreSpec, bits, diskdump
 from tests.builders.diskdump import Spec
@@ -84,6 +85,20 @@ def test_every_way_to_read_it(
             again = dump(vmcore, 31)
     else:
         again = dump(first, 31, n_threads=3 if way == "threads" else 1)
+    assert again.read_bytes() == dump(small.path, 31).read_bytes()
+
+
+def test_pages_are_read_in_batches(
+    small: BuiltCore, dump: Dumper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one by one, which is for pages that are lost: no page in between is asked for."""
+    first = dump(small.path, 1, "zlib")
+
+    def alone(_source: KdumpSource, pfn: int, _page_shift: int) -> bytes:
+        raise AssertionError(f"page {pfn:#x} on its own")
+
+    monkeypatch.setattr(KdumpSource, "read_page", alone)
+    again = dump(first, 31)
     assert again.read_bytes() == dump(small.path, 31).read_bytes()
 
 

@@ -39,12 +39,8 @@ def make_vmcoreinfo(options: Options, console: Console) -> int:
 
 
 def _description(options: Options) -> Optional[Description]:
-    if options.vmlinux:
-        from pydumpfile.kernel.exports import describe  # noqa: PLC0415
+    if not (options.vmlinux or options.vmcoreinfo_file):
+        return None
+    from pydumpfile.kernel.description import description_in  # noqa: PLC0415
 
-        return describe(options.vmlinux)
-    if options.vmcoreinfo_file:
-        from pydumpfile.kernel.description import read_description  # noqa: PLC0415
-
-        return read_description(options.vmcoreinfo_file)
-    return None
+    return description_in(options.vmlinux, options.vmcoreinfo_file)

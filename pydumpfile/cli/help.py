@@ -15,12 +15,13 @@ usage: pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] VMCORE DUMPFILE
        pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] --split VMCORE DUMPFILE...
        pydumpfile [options] --reassemble PART... DUMPFILE
        pydumpfile [options] --dump-dmesg VMCORE LOGFILE
+       pydumpfile [options] --mem-usage /proc/kcore
        pydumpfile doctor | initramfs [--help]
 
 Copies the memory of a crashed Linux kernel, without the pages nobody needs, into
 a compressed dump that crash, drgn and libkdumpfile open.
 
-  VMCORE    /proc/vmcore, a copy of it, or QEMU's ELF dump
+  VMCORE    /proc/vmcore, a copy of it, what QEMU dumped, or a dump
   DUMPFILE  the dump to write: a new file, mode 0600
 
 options:

@@ -43,6 +43,12 @@ class Classifier(Protocol):
     ) -> None:  # fmt: skip
         """See :meth:`pydumpfile.filter.native.NativeClassifier.classify`."""
 
+    def pass_free(
+        self, pages: memoryview, block_pfn: int, first_pfn: int, end_pfn: int,
+        window: Bitmap, tally: Tally,
+    ) -> None:  # fmt: skip
+        """See :meth:`pydumpfile.filter.native.NativeClassifier.pass_free`."""
+
 
 def make_classifier(plan: Plan) -> Classifier:
     """The loop that was asked for; there is no falling back."""
@@ -84,6 +90,8 @@ class PageFilter:
         self.undescribed_sections = 0
         """Sections of memory kept whole because their mem_map cannot be found."""
         self._scanned_pfn = -1
+        self._among_free = False
+        """All pages judged last were free, so that the next may be."""
         self._straddles = False
         self.handicap = ""
         """Why nothing is known of any page, where the level does without."""
@@ -127,7 +135,9 @@ class PageFilter:
         """Have the two stages of a scan timed, under these names."""
         if self.scans:
             stopwatch.attach(self, "_struct_pages", reading)
+            stopwatch.attach(self, "_first_struct_pages", reading)
             stopwatch.attach(self._classifier, "classify", judging)
+            stopwatch.attach(self._classifier, "pass_free", judging)
 
     def doubts(self) -> Iterator[str]:
         """What the operator has to know of the judging when it is done: pages kept for safety."""
@@ -218,16 +228,51 @@ class PageFilter:
         end = min(piece.end_pfn, window.end_pfn)
         for first_pfn, end_pfn in self._described.within(start, end):
             while first_pfn < end_pfn:
-                # Whole groups, so that every compound head has its second struct page beside it.
-                block_pfn = align_down(first_pfn, _GROUP_PFNS)
                 stop_pfn = min(end_pfn, align_down(first_pfn, _BLOCK_PFNS) + _BLOCK_PFNS)
-                block_end = min(piece.end_pfn, align_up(stop_pfn, _GROUP_PFNS))
-                pages, lost = self._struct_pages(piece, block_pfn, block_end)
-                self.tally.unreadable += sum(
-                    first_pfn <= pfn < stop_pfn and pfn in window for pfn in lost
-                )
-                self._classifier.classify(pages, block_pfn, first_pfn, stop_pfn, window, self.tally)
+                self._judge_block(piece, first_pfn, stop_pfn, window)
                 first_pfn = stop_pfn
+
+    def _judge_block(
+        self, piece: MemMapPiece, first_pfn: int, end_pfn: int, window: Bitmap
+    ) -> None:
+        """Judge ``[first_pfn, end_pfn)`` of it; where all before was free that may go on."""
+        tally = self.tally
+        n_free, n_pages = tally.left_out[Kind.FREE], end_pfn - first_pfn
+        if self._among_free:
+            self._pass_free(piece, first_pfn, end_pfn, window)
+            first_pfn = max(first_pfn, tally.resume_pfn)
+        if first_pfn < end_pfn:
+            # Whole groups, so that every compound head has its second struct page beside it.
+            block_pfn = align_down(first_pfn, _GROUP_PFNS)
+            block_end = min(piece.end_pfn, align_up(end_pfn, _GROUP_PFNS))
+            pages, lost = self._struct_pages(piece, block_pfn, block_end)
+            tally.unreadable += sum(first_pfn <= pfn < end_pfn and pfn in window for pfn in lost)
+            self._classifier.classify(pages, block_pfn, first_pfn, end_pfn, window, tally)
+        self._among_free = tally.left_out[Kind.FREE] - n_free >= n_pages
+
+    def _pass_free(self, piece: MemMapPiece, first_pfn: int, end_pfn: int, window: Bitmap) -> None:
+        """Judge the largest free blocks, by nothing but the first struct page of each."""
+        step = 1 << max(self._plan.max_order - 1, 0)
+        if not self._plan.max_order or first_pfn % step or first_pfn < self.tally.resume_pfn:
+            return
+        pages = self._first_struct_pages(piece, first_pfn, end_pfn, step)
+        if pages is not None:
+            self._classifier.pass_free(pages, first_pfn, first_pfn, end_pfn, window, self.tally)
+
+    def _first_struct_pages(
+        self, piece: MemMapPiece, first_pfn: int, end_pfn: int, step: int
+    ) -> Optional[memoryview]:
+        """Struct pages of ``[first_pfn, end_pfn)``, of which only every ``step``-th is right.
+
+        None where that would cost as much as all of them.
+        """
+        size = self._plan.page_size
+        vaddr = piece.vaddr + (first_pfn - piece.first_pfn) * size
+        firsts = range(0, (end_pfn - first_pfn) * size, step * size)
+        try:
+            return self._memory.glance(vaddr, firsts.stop, [(at, at + size) for at in firsts])
+        except FaultError:
+            return None
 
     def _struct_pages(
         self, piece: MemMapPiece, first_pfn: int, end_pfn: int

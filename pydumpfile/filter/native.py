@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydumpfile._pagescan import ffi, lib
@@ -42,6 +44,37 @@ class NativeClassifier:
         :param tally: counted up; says below which pfn nothing is to be looked at, before and after.
         :raises NativeError: the ranges do not fit each other.
         """
+        with self._lent(pages, block_pfn, window, tally) as (block, c_window):
+            status = lib.pydump_classify(
+                self._plan, block, first_pfn, end_pfn, c_window, self._variant
+            )
+        if status < 0:
+            raise NativeError("pydump_classify", status)
+
+    def pass_free(
+        self,
+        pages: memoryview,
+        block_pfn: int,
+        first_pfn: int,
+        end_pfn: int,
+        window: Bitmap,
+        tally: Tally,
+    ) -> None:
+        """Judge the free blocks of the largest order that follow each other from ``first_pfn`` on.
+
+        Of ``pages`` only the first of each such block has to be there. ``tally.resume_pfn`` says
+        afterwards where they end; other parameters and errors are those of :meth:`classify`.
+        """
+        with self._lent(pages, block_pfn, window, tally) as (block, c_window):
+            status = lib.pydump_pass_free(self._plan, block, first_pfn, end_pfn, c_window)
+        if status < 0:
+            raise NativeError("pydump_pass_free", status)
+
+    @contextmanager
+    def _lent(
+        self, pages: memoryview, block_pfn: int, window: Bitmap, tally: Tally
+    ) -> Iterator[tuple[Any, Any]]:
+        """A block and a window for the C to work on; ``tally`` is brought up to date."""
         bits = ffi.from_buffer("uint8_t[]", window.bits, require_writable=True)
         struct_pages = ffi.from_buffer("uint8_t[]", pages)
         self._block.pages = struct_pages
@@ -56,11 +89,7 @@ class NativeClassifier:
         n = lib.PYDUMP_KINDS
         c_window.left_out = tally.left_out[:n]
         c_window.spill_pfn = tally.spill_pfn[:n]
-        status = lib.pydump_classify(
-            self._plan, self._block, first_pfn, end_pfn, c_window, self._variant
-        )
-        if status < 0:
-            raise NativeError("pydump_classify", status)
+        yield self._block, c_window
         tally.resume_pfn = c_window.resume_pfn
         tally.bad_orders = c_window.bad_orders
         tally.left_out[:n] = c_window.left_out

@@ -39,6 +39,26 @@ class ReferenceClassifier:
             pfn += n
         tally.resume_pfn = max(tally.resume_pfn, pfn)
 
+    def pass_free(
+        self,
+        pages: memoryview,
+        block_pfn: int,
+        first_pfn: int,
+        end_pfn: int,
+        window: Bitmap,
+        tally: Tally,
+    ) -> None:
+        """Judge the free blocks of the largest order from ``first_pfn`` on."""
+        block = _Block(self._plan, pages, block_pfn, tally)
+        step = 1 << (self._plan.max_order - 1)
+        pfn = first_pfn
+        while pfn < end_pfn and block.is_free_block(pfn, self._plan.max_order - 1):
+            pfn += step
+        tally.left_out[Kind.FREE] += window.clear_range(first_pfn, pfn)
+        if pfn > window.end_pfn:
+            tally.spill_pfn[Kind.FREE] = max(tally.spill_pfn[Kind.FREE], pfn)
+        tally.resume_pfn = max(tally.resume_pfn, pfn)
+
 
 class _Block:
     """Struct pages of one block, judged one at a time."""
@@ -67,6 +87,16 @@ class _Block:
         order, hugetlb = self._compound(pfn)
         kind = self._kind(pfn, slab, hugetlb)
         return kind, 1 if kind is None else 1 << order
+
+    def is_free_block(self, pfn: int, order: int) -> bool:
+        """Whether the buddy allocator has a block of ``order`` that starts with ``pfn``."""
+        plan = self._plan
+        others = (plan.tail, plan.slab_type, plan.slab_flag)
+        return (
+            self._holds(plan.buddy, pfn)
+            and self._word(pfn, plan.private_off) == order
+            and not any(self._holds(other, pfn) for other in others)
+        )
 
     def _kind(self, pfn: int, slab: bool, hugetlb: bool) -> Kind | None:
         plan = self._plan

@@ -82,6 +82,19 @@ def parse_phdrs(table: bytes) -> list[Phdr]:
     return [Phdr._make(fields) for fields in PHDR.iter_unpack(table)]
 
 
+class Section(NamedTuple):
+    """Where in the file a section is, of its ``Elf64_Shdr``."""
+
+    sh_offset: int
+    sh_size: int
+
+
+def section(section_header: bytes) -> Section:
+    """What a section header says of its place."""
+    fields = _SHDR.unpack(section_header)
+    return Section(fields[4], fields[5])
+
+
 def sh_info(section_header: bytes) -> int:
     """``sh_info`` of an ``Elf64_Shdr``: section 0 keeps the real e_phnum there under PN_XNUM."""
     (value,) = _SH_INFO.unpack_from(section_header, _SH_INFO_OFF)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
-from pydumpfile.errors import FormatError, InputError, OutputError
+from pydumpfile.errors import FormatError, InputError, OutputError, UsageError
 from pydumpfile.formats import vmcoreinfo
 from pydumpfile.memory.x86_64 import START_KERNEL_MAP
 
@@ -57,6 +57,21 @@ class Description(NamedTuple):
 def in_image(vaddr: int) -> bool:
     """Whether ``vaddr`` is of the kernel image, all of which KASLR moves alike."""
     return START_KERNEL_MAP <= vaddr < START_KERNEL_MAP + _LARGEST_IMAGE
+
+
+def description_in(vmlinux: str, vmcoreinfo_file: str) -> Description:
+    """What is said by one of two files; the other's name is empty.
+
+    :raises UsageError: both are given.
+    :raises PydumpfileError: one of its kinds, as the reader of either raises.
+    """
+    if vmlinux and vmcoreinfo_file:
+        raise UsageError(f"{vmlinux} and {vmcoreinfo_file} both describe the kernel; give one")
+    if vmcoreinfo_file:
+        return read_description(vmcoreinfo_file)
+    from pydumpfile.kernel.exports import describe  # noqa: PLC0415  loads pyelftools
+
+    return describe(vmlinux)
 
 
 def read_description(path: str) -> Description:
@@ -107,6 +122,8 @@ def _lasting(lines: Mapping[str, str], path: str) -> dict[str, str]:
                     continue
                 value = f"{vaddr - kernel_offset:x}"
             lasting[key] = value
+        if "SYMBOL(mem_section)" not in lasting:  # its length goes with it
+            lasting.pop("LENGTH(mem_section)", None)
     except ValueError as error:
         raise FormatError(path, 0, "lines of VMCOREINFO", str(error), _ADVICE) from error
     return lasting

@@ -24,7 +24,10 @@ from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFI
 from pydumpfile.errors import FormatError, UnsupportedError
 from pydumpfile.kernel.vmlinux import Section, Vmlinux
 
-_DAMAGED = (DWARFError, ELFError, LookupError, ValueError, OverflowError)
+_DAMAGED = (
+    DWARFError, ELFError, LookupError, ValueError, OverflowError, TypeError, AttributeError,
+    RecursionError,
+)  # fmt: skip
 """What pyelftools raises on debugging information that is not what it says."""
 
 # In the order they are read until everything is found. A compiler leaves out of a unit what the
@@ -50,6 +53,7 @@ _ENUMERATION = "DW_TAG_enumeration_type"
 _TYPEDEF = "DW_TAG_typedef"
 _NAMED = (*_AGGREGATES, _ENUMERATION, _TYPEDEF)
 _TRANSPARENT = (_TYPEDEF, "DW_TAG_const_type", "DW_TAG_volatile_type")
+_MOST_TYPEDEFS = 64
 _SPLIT = ("DW_AT_dwo_name", "DW_AT_GNU_dwo_name")
 
 
@@ -90,6 +94,11 @@ class DebugInfo:
         self._expected = iter(self._expected_units())
         self._types: dict[tuple[str, str], DIE] = {}
         self._read: set[int] = set()
+
+    @property
+    def n_read(self) -> int:
+        """Units that had to be read so far."""
+        return len(self._read)
 
     def struct(self, name: str) -> Optional[StructType]:
         """The structure or union ``name``, or what a typedef of that name is; None if none is."""
@@ -268,7 +277,7 @@ def _strings_ending(strings: Section, path: bytes) -> Iterator[int]:
 
 def _name(die: DIE) -> str:
     name = die.attributes.get("DW_AT_name")
-    return name.value.decode("ascii", "replace") if name else ""
+    return bytes(name.value).decode("ascii", "replace") if name else ""
 
 
 def _number(die: DIE, attribute: str, default: int) -> int:
@@ -278,11 +287,13 @@ def _number(die: DIE, attribute: str, default: int) -> int:
 
 def _type_of(die: DIE) -> Optional[DIE]:
     """What the DIE's type is, behind typedefs and qualifiers."""
-    while "DW_AT_type" in die.attributes:
+    for _ in range(_MOST_TYPEDEFS):
+        if "DW_AT_type" not in die.attributes:
+            return None
         die = die.get_DIE_from_attribute("DW_AT_type")
         if die.tag not in _TRANSPARENT:
             return die
-    return None
+    raise ValueError("types that are typedefs of each other")
 
 
 def _struct_of(die: DIE) -> Optional[StructType]:

@@ -186,25 +186,20 @@ class Vmlinux:
             found[name] = Symbol(value, size)
         return {name: symbol for name, symbol in found.items() if name not in ambiguous}
 
-    def data(self, vaddr: int, size: int) -> Optional[bytes]:
-        """What the kernel starts with at ``vaddr``; None where the file does not have it."""
+    def data(self, vaddr: int, size: int) -> bytes:
+        """What the kernel starts with at ``vaddr``: ``size`` bytes, or as many as the file has."""
         for header in self._headers.values():
-            start, length = header.sh_addr, header.sh_size
-            if start and start <= vaddr and vaddr + size <= start + length:
-                if header.sh_type == _SHT_NOBITS:
-                    continue
-                off = header.sh_offset + vaddr - start
-                content = self._map[off : off + size]
-                return content if len(content) == size else None
-        return None
+            rest = header.sh_addr + header.sh_size - vaddr
+            inside = header.sh_addr and header.sh_addr <= vaddr and rest > 0
+            if inside and header.sh_type != _SHT_NOBITS:
+                off = header.sh_offset + vaddr - header.sh_addr
+                return self._map[off : off + min(size, rest)]
+        return b""
 
     def text(self, vaddr: int) -> Optional[bytes]:
         """The string at ``vaddr``, up to its NUL; None where the file does not have it."""
-        content = None
-        size = _MOST_TEXT
-        while content is None and size:
-            content, size = self.data(vaddr, size), size // 2
-        return content.partition(b"\0")[0] if content and b"\0" in content else None
+        text, nul, _ = self.data(vaddr, _MOST_TEXT).partition(b"\0")
+        return text if nul else None
 
     def build_id(self) -> Optional[str]:
         """The build ID in hexadecimal digits; None if it has none."""

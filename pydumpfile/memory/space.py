@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
+from typing import Optional
 
 from pydumpfile.errors import FaultError
 from pydumpfile.memory.x86_64 import Mapping, PageTables, Step
+from pydumpfile.pfn import Range
 from pydumpfile.sources.base import Source
 
 _U64 = Struct("<Q")
@@ -37,6 +39,14 @@ class AddressSpace:
             copy[done : done + length] = self._source.view(paddr, length)
             done += length
         return copy
+
+    def glance(self, vaddr: int, size: int, wanted: Sequence[Range]) -> Optional[memoryview]:
+        """As :meth:`view`, but only the byte ranges ``wanted``, relative to ``vaddr``, are right.
+
+        None where the bytes do not lie together.
+        """
+        pieces = list(self._page_tables.translate(vaddr, size))
+        return self._source.view(pieces[0][0], size, wanted) if len(pieces) == 1 else None
 
     def read(self, vaddr: int, size: int) -> bytes:
         """A copy of the bytes at ``[vaddr, vaddr + size)``; raises as :meth:`view` does."""

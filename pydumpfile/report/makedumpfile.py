@@ -29,9 +29,14 @@ def _lines(statistics: Statistics) -> Iterator[str]:
     remaining = original - sum(excluded.values())
     yield _count("Original pages  ", original)
     yield _count("  Excluded pages   ", sum(excluded.values()))
+    if statistics.holes is not None:
+        yield _count("     in ELF format ", statistics.holes)
     for label, pages in excluded.items():
         yield _count(f"    {label:<24}", pages)
     yield _count("  Remaining pages  ", remaining)
+    if statistics.holes is not None:
+        remaining = original - statistics.holes
+        yield _count("     in ELF format ", remaining)
     if original:
         yield f"  (The number of pages is reduced to {100 * remaining // original}%.)"
     yield _count("Memory Hole     ", statistics.max_pfn - original)

@@ -35,6 +35,8 @@ def _lines(usage: MemUsage) -> Iterator[str]:
     for name, (kind, what) in _ROWS_IF_ANY.items():
         if usage.left_out[kind]:
             yield _row(name, usage.left_out[kind], "yes", what)
+    if usage.gone:
+        yield _row("LEFT_OUT", usage.gone, "yes", "what an earlier dump has no more")
     yield _row("KERN_DATA", usage.kept, "no", "the kernel's own memory")
     yield ""
     yield f"{'page size:':<24}{usage.page_size}"

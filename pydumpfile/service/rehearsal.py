@@ -31,6 +31,8 @@ _SIGNATURE = b"KDUMP   "
 OPTIONS = {"none": (), "zlib": ("-c",), "lzo": ("-l",), "snappy": ("-p",), "zstd": ("-z",)}
 _FLAGS = {"none": 0, "zlib": 0x1, "lzo": 0x2, "snappy": 0x4, "zstd": 0x20}
 """Of the page descriptors and, for a dump that is complete, the header's status."""
+_WITHOUT_STRUCT_PAGES = 0x10
+"""Likewise, of a dump made with ``-e``."""
 _LEVEL = ("-d", "31")
 _STATUS = Struct("<IiiI")
 _STATUS_OFF = 424  # of status, block_size, sub_hdr_size, bitmap_blocks in the header
@@ -38,6 +40,8 @@ _DESCRIPTOR = Struct("<qIIQ")
 _FLATTENED_SIGNATURE = b"makedumpfile\0"
 _FLATTENED_HEADER_SIZE = 4096
 _RECORD = Struct(">qq")
+_ELF_SIGNATURE = b"\x7fELF"
+_E_FLAGS_OFF = 48  # of the byte that says whether it is incomplete
 
 
 class RehearsalError(PydumpfileError):
@@ -59,6 +63,10 @@ def rehearse(run: Run, directory: str, codecs: Iterable[str], seen_as: str = "")
         stage.dump(codec)
         stage.dump(codec, "--num-threads", "2")
         stage.stream(codec)
+        stage.parts(codec)
+    stage.fewer_pages()
+    stage.estimate()
+    stage.elf()
     stage.log()
     stage.silence()
     stage.help()
@@ -81,13 +89,7 @@ class _Stage:
         act = " ".join((codec, *more))
         arguments = (*_LEVEL, *OPTIONS[codec], *more, self._name("vmcore"), self._name("dump"))
         self._play(act, "pydumpfile", arguments)
-        path = os.path.join(self._directory, "dump")
-        try:
-            with open(path, "rb") as file:
-                dump = file.read()
-        except OSError as error:
-            raise RehearsalError(f"rehearsal of {act}: no dump was written ({error})") from error
-        os.unlink(path)
+        dump = self._taken(act, "dump")
         _check_dump(act, dump, _FLAGS[codec])
         self._remember(act, codec, dump)
 
@@ -97,6 +99,51 @@ class _Stage:
         arguments = (*OPTIONS[codec], *_LEVEL, "-F", self._name("vmcore"))
         done = self._play(act, "makedumpfile", arguments)
         self._remember(act, codec, _rearranged(act, done.stdout))
+
+    def parts(self, codec: str) -> None:
+        """The same dump in two files, joined again."""
+        act = f"{codec} --split"
+        parts = [self._name(name) for name in ("part 1", "part 2")]
+        split = ("--split", "--splitblock-size", "1024", self._name("vmcore"), *parts)
+        self._play(act, "makedumpfile", (*OPTIONS[codec], *_LEVEL, *split))
+        self._play(act, "makedumpfile", ("--reassemble", *parts, self._name("dump")))
+        for name in ("part 1", "part 2"):
+            self._taken(act, name)
+        self._remember(act, codec, self._taken(act, "dump"))
+
+    def fewer_pages(self) -> None:
+        """Without the struct pages that nobody needs; and a page-table walk."""
+        act = "-e"
+        options = ("-e", "--vtop", f"{specimen.MAPPED_VADDR:#x}", *_LEVEL)
+        arguments = (*options, self._name("vmcore"), self._name("dump"))
+        done = self._play(act, "makedumpfile", arguments)
+        if b"\nVIRTUAL " not in done.stdout:
+            raise RehearsalError(f"rehearsal of {act}: no walk, but {_words(done.stdout)}")
+        dump = self._taken(act, "dump")
+        status = _STATUS.unpack_from(dump.ljust(4096, b"\0"), _STATUS_OFF)[0]
+        if not dump.startswith(_SIGNATURE) or status != _WITHOUT_STRUCT_PAGES:
+            raise RehearsalError(f"rehearsal of {act}: no such dump: {dump[:8]!r}, {status:#x}")
+        self.digests[act] = hashlib.sha256(dump).hexdigest()
+
+    def estimate(self) -> None:
+        """A dry run: nothing is written, and the report is made."""
+        act = "--dry-run"
+        arguments = ("--dry-run", "--show-stats", *_LEVEL, self._name("vmcore"), self._name("dump"))
+        done = self._play(act, "makedumpfile", arguments)
+        if b"\nWrite bytes     : " not in done.stdout:
+            raise RehearsalError(f"rehearsal of {act}: no report, but {_words(done.stdout)}")
+        if os.path.exists(os.path.join(self._directory, "dump")):
+            raise RehearsalError(f"rehearsal of {act}: something was written")
+
+    def elf(self) -> None:
+        """An ELF core."""
+        act = "-E"
+        arguments = ("-E", *_LEVEL, self._name("vmcore"), self._name("dump"))
+        self._play(act, "makedumpfile", arguments)
+        core = self._taken(act, "dump")
+        if not core.startswith(_ELF_SIGNATURE) or core[_E_FLAGS_OFF]:
+            raise RehearsalError(f"rehearsal of {act}: no complete ELF core: {core[:52]!r}")
+        self.digests[act] = hashlib.sha256(core).hexdigest()
 
     def log(self) -> None:
         """The dead kernel's messages."""
@@ -133,6 +180,17 @@ class _Stage:
                 f"rehearsal of a missing core: exit status {done.returncode}, and it says: "
                 + _words(done.stderr)
             )
+
+    def _taken(self, act: str, name: str) -> bytes:
+        """What an act wrote to a file, which is there no more then."""
+        path = os.path.join(self._directory, name)
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise RehearsalError(f"rehearsal of {act}: no {name} was written ({error})") from error
+        os.unlink(path)
+        return data
 
     def _name(self, name: str) -> str:
         return os.path.join(self._seen_as, name)

@@ -27,6 +27,8 @@ RELEASE = "6.1.0-rehearsal"
 LOG_LINE = "Kernel panic - not syncing: rehearsal"
 
 _START_KERNEL_MAP = 0xFFFFFFFF80000000
+MAPPED_VADDR = _START_KERNEL_MAP
+"""A virtual address that its page tables map."""
 _DIRECT_MAP = 0xFFFF888000000000
 _VMEMMAP = 0xFFFFEA0000000000
 _SECTION_SIZE_BITS = 22

@@ -45,13 +45,16 @@ class ElfSink:
         self._data = Gathered(output, notes_off + notes.p_filesz, _DATA_BUFFER_SIZE)
 
     def _true_now(self, header: elf.Ehdr, n_phdrs: int) -> elf.Ehdr:
-        header = header._replace(e_phoff=elf.EHDR.size, e_phnum=n_phdrs, e_shoff=0, e_shnum=0)
+        """``header`` of what is written here; QEMU's has sections, and says that it has 8 bytes."""
+        header = header._replace(
+            e_ehsize=elf.EHDR.size, e_phoff=elf.EHDR.size, e_phnum=n_phdrs,
+            e_shoff=0, e_shnum=0, e_shstrndx=0,
+        )  # fmt: skip
         if not self._section:
             return header
         return header._replace(
-            e_phnum=elf.PN_XNUM, e_shoff=self._section_off, e_shnum=1, e_shstrndx=0,
-            e_shentsize=elf.SHDR_SIZE,
-        )  # fmt: skip
+            e_phnum=elf.PN_XNUM, e_shoff=self._section_off, e_shnum=1, e_shentsize=elf.SHDR_SIZE
+        )
 
     def write_headers(self) -> None:
         """Say what the core is of, and that it is incomplete."""

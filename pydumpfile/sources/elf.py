@@ -33,6 +33,7 @@ _MAX_SEGMENTS = 1 << 20
 _MOST_WITHOUT_BYTES = 1 << 46
 """64 TiB: a filtered core may have few of its bytes left."""
 _PAGE_SIZE = 4096
+_MAX_SECTION_NAMES_SIZE = 64 << 10
 
 
 class Run(NamedTuple):
@@ -58,6 +59,7 @@ class ElfSource(Source):
         self._notes = [s for s in segments if s.p_type == elf.PT_NOTE]
         loads = self._memory_loads(segments)
         if not loads:
+            self._refuse_xen_guest(header)
             raise FormatError(path, header.e_phoff, "at least one PT_LOAD with a physical address",
                               f"{len(segments)} program headers, none such")  # fmt: skip
         self.loads = tuple(loads)
@@ -176,6 +178,16 @@ class ElfSource(Source):
         return elf.parse_phdrs(
             self._pread(header.e_phoff, n * elf.PHDR.size, f"{n} program headers")
         )
+
+    def _refuse_xen_guest(self, header: elf.Ehdr) -> None:
+        """``xl dump-core`` writes sections alone, known by their names."""
+        if not header.e_shstrndx < header.e_shnum:
+            return
+        off = header.e_shoff + elf.SHDR_SIZE * header.e_shstrndx
+        names = elf.section(self._pread(off, elf.SHDR_SIZE, "a section header"))
+        size = min(names.sh_size, _MAX_SECTION_NAMES_SIZE)
+        if b".note.Xen\0" in self._pread(names.sh_offset, size, "names of sections"):
+            raise UnsupportedError(f"{self.path}: a core of a Xen guest, as xl dump-core writes it")
 
     def _check_extents(self, loads: list[elf.Phdr], header: elf.Ehdr) -> None:
         """Refuse sizes that cannot be, and a file shorter than its segments."""

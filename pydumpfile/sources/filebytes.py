@@ -26,6 +26,8 @@ from pydumpfile.pfn import Range, align_down, align_up
 WINDOW_SIZE = 8 << 20
 """The most that one view may span, and so the most of a file that is mapped or buffered at once."""
 _MADV_POPULATE_READ = 22
+_SPARSE = 16
+"""Of so many bytes one is wanted: then to map it costs more than to copy it."""
 _GRANULE = mmap.ALLOCATIONGRANULARITY
 
 
@@ -73,6 +75,7 @@ class MappedFile(FileBytes):
     def __init__(self, fd: int, populate: bool) -> None:
         super().__init__(fd)
         self._populate = populate
+        self._sparse = ReadFile(fd)
         self._size = os.fstat(fd).st_size
         self._window: Optional[mmap.mmap] = None
         self._window_off = 0
@@ -81,6 +84,8 @@ class MappedFile(FileBytes):
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         if off + size > self._size:
             raise OSError(errno.EFAULT, "the file ends here")
+        if self._populate and wanted and _SPARSE * sum(end - start for start, end in wanted) < size:
+            return self._sparse.view(off, size, wanted)
         if not (self._window_off <= off and off + size <= self._window_end):
             self._slide(off, size)
         assert self._window is not None

@@ -63,10 +63,10 @@ class KdumpSource(Source):
             sub.offset_eraseinfo, sub.size_eraseinfo, _MAX_ERASEINFO_SIZE, "eraseinfo"
         )
         existing = StoredBitmap(image, headers.bitmap1_off, 0, headers.max_mapnr)
-        held = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr)
+        kept = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr, existing)
         self.exists = PageAddresses(existing, self._shift)
-        self.data = PageAddresses(held, self._shift)
-        self._store = PageStore(image, headers, held, use_mmap)
+        self.data = PageAddresses(kept, self._shift)
+        self._store = PageStore(image, headers, use_mmap)
         self._buffer = memoryview(bytearray(0))
 
     def another(self) -> KdumpSource:
@@ -156,7 +156,8 @@ class KdumpSource(Source):
         if size > most:
             raise FormatError(self.path, off, f"at most {most} bytes of {what}", f"{size} bytes",
                               "the headers are damaged")  # fmt: skip
-        data = self._pread(off, size, what) if size else b""
+        is_inside = size and off < self._image.size
+        data = self._pread(off, size, what) if is_inside else b""
         if len(data) < size:
             raise TruncatedError(self.path, off, f"{size} bytes of {what}", f"{len(data)} bytes",
                                  "the dump was not copied whole")  # fmt: skip
@@ -165,9 +166,8 @@ class KdumpSource(Source):
     def _pread(self, off: int, size: int, what: str) -> bytes:
         try:
             return self._image.read(off, size)
-        except (OSError, OverflowError) as error:
-            number = error.errno if isinstance(error, OSError) else None
-            raise InputError(self.path, number, f"reading {what} at {off:#x}") from error
+        except OSError as error:
+            raise InputError(self.path, error.errno, f"reading {what} at {off:#x}") from error
 
 
 def _page_spans(paddr: int, wanted: Sequence[Range], shift: int) -> list[Range]:

@@ -47,13 +47,13 @@ class LostPageError(FaultError):
 class PageStore:
     """The pages of one dump, for one thread."""
 
-    def __init__(self, image: Image, headers: Headers, held: StoredBitmap, use_mmap: bool) -> None:
+    def __init__(self, image: Image, headers: Headers, use_mmap: bool) -> None:
         self._image = image
         self._headers = headers
-        self._held = held
+        self._held = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr)
         self._use_mmap = use_mmap
         self._page_size = headers.block_size
-        self._n_before = _count(held, headers.max_mapnr)
+        self._n_before = _count(self._held, headers.max_mapnr)
         self._zero_off = _NOWHERE
         """Where the page is that all pages of zeros share."""
         self._make_own()

@@ -23,7 +23,6 @@ _OTHERS = (
     _Other(bytes.fromhex("ed238f61730119a8"), 0, "an LKCD dump"),
     _Other(bytes.fromhex("cd238f61730119a8"), 0, "a live LKCD dump"),
     _Other(bytes.fromhex("a8190173618f23ed"), 0, "a big-endian LKCD dump"),
-    _Other(b"\x01\xef\x00\xfe", 0, "an LKCD dump"),
     _Other(b"QEVM", 0, "a saved state of QEMU", "ask QEMU for dump-guest-memory"),
     _Other(b"LibvirtQemudSave", 0, "a saved state of libvirt", "virsh dump --memory-only"),
     _Other(b"PAGEDU", 0, "a dump of a Windows kernel"),

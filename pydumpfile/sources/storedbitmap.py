@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.bitruns import runs
@@ -24,14 +25,20 @@ _NOTHING = bytes(_PIECE_PFNS // 8)
 class StoredBitmap:
     """The pfns whose bits are set in the bitmap at ``off`` of ``image``, inside ``[first, end)``.
 
+    :param within: what it is a part of, though the bits of a damaged file may say otherwise.
+
     Every method raises InputError where the file cannot be read; what it lacks at its end is clear.
     """
 
-    def __init__(self, image: Image, off: int, first_pfn: int, end_pfn: int) -> None:
+    def __init__(
+        self, image: Image, off: int, first_pfn: int, end_pfn: int,
+        within: Optional[StoredBitmap] = None,
+    ) -> None:  # fmt: skip
         self._image = image
         self._off = off
         self._first_pfn = first_pfn
         self._end_pfn = end_pfn
+        self._within = within
 
     def bitmap(self, first_pfn: int, end_pfn: int) -> Bitmap:
         """The set inside ``[first_pfn, end_pfn)``, both multiples of 8."""
@@ -46,15 +53,22 @@ class StoredBitmap:
             bitmap.bits[: len(bits)] = bits
             bitmap.clear_range(first_pfn, self._first_pfn)
             bitmap.clear_range(self._end_pfn, end_pfn)
+            if self._within is not None:
+                whole = int.from_bytes(self._within.bitmap(first_pfn, end_pfn).bits, "little")
+                both = whole & int.from_bytes(bitmap.bits, "little")
+                bitmap.bits[:] = both.to_bytes(len(bitmap.bits), "little")
         return bitmap
 
     @cached_property
     def end(self) -> int:
         """One past the last page; 0 when empty."""
-        for first_pfn, end_pfn in reversed(list(self._pieces(self._first_pfn, self._end_pfn))):
+        end_pfn = align_up(self._end_pfn, 8)
+        while end_pfn > self._first_pfn:
+            first_pfn = max(align_down(end_pfn - 1, _PIECE_PFNS), align_down(self._first_pfn, 8))
             last = self.bitmap(first_pfn, end_pfn).bits.rstrip(b"\0")
             if last:
                 return first_pfn + 8 * (len(last) - 1) + last[-1].bit_length()
+            end_pfn = first_pfn
         return 0
 
     @cached_property
@@ -85,7 +99,7 @@ class StoredBitmap:
     def clipped(self, start_pfn: int, end_pfn: int) -> StoredBitmap:
         """Those inside ``[start_pfn, end_pfn)``, as a set."""
         first, end = max(self._first_pfn, start_pfn), min(self._end_pfn, end_pfn)
-        return StoredBitmap(self._image, self._off, first, max(first, end))
+        return StoredBitmap(self._image, self._off, first, max(first, end), self._within)
 
     def mark(self, window: Window) -> None:
         """Set the bits of those pages that lie in ``window``."""

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Callable, NamedTuple
 
 from .inputs import Inputs
-from .process import Run, run
+from .process import CommandFailedError, Run, run
 from .rounds import Figures
 
 Contestant = Callable[[], Figures]
@@ -34,6 +37,35 @@ class Contest(NamedTuple):
 
         return dump
 
+    def ours_at_once(self, core: Path, options: str) -> Contestant:
+        """One dump a processor, all at the same time: what so many processors are good for here."""
+
+        def dump_once(name: str, done: list[Run]) -> None:
+            done.append(self.run_ours(core, options, (), name))
+
+        def dumps() -> Figures:
+            done: list[Run] = []
+            waiting = [
+                threading.Thread(target=dump_once, args=(f"ours{cpu}", done))
+                for cpu in os.sched_getaffinity(0)
+            ]
+            started = time.perf_counter()
+            for each in waiting:
+                each.start()
+            for each in waiting:
+                each.join()
+            wall_s = time.perf_counter() - started
+            if len(done) < len(waiting):
+                raise CommandFailedError(f"{options}: {len(done)} of {len(waiting)} succeeded")
+            return {
+                "wall_s": wall_s / len(done),
+                "cpu_s": sum(each.cpu_s for each in done) / len(done),
+                "peak_mib": max(each.peak_mib for each in done),
+                "dump_mib": done[0].dump_mib,
+            }
+
+        return dumps
+
     def theirs(self, core: Path, options: str, cpus: Collection[int] = ()) -> Contestant:
         """One by makedumpfile, which does not wait for the disk."""
 
@@ -42,9 +74,11 @@ class Contest(NamedTuple):
 
         return dump
 
-    def run_ours(self, core: Path, options: str, cpus: Collection[int] = ()) -> Run:
+    def run_ours(
+        self, core: Path, options: str, cpus: Collection[int] = (), name: str = "ours"
+    ) -> Run:
         """The same once, with all that was said."""
-        output = self.folder / "ours"
+        output = self.folder / name
         command = [sys.executable, "-m", "pydumpfile", *options.split(), str(core), str(output)]
         done = run(command, output, cpus)
         output.unlink()

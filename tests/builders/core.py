@@ -141,6 +141,8 @@ def build_core(path: PathLike, spec: CoreSpec = _ORDINARY) -> BuiltCore:
             max_physmem_bits=machine.max_physmem_bits,
         )
         section_keys = table.keys()
+        if spec.model == "extreme":
+            machine.set_mem_section_pointer(table.symbol_vaddr)
 
     kinds = {start: _kinds(machine, start, end) for start, end in memmap.ranges}
     ranges, freelists = _populate(machine, memmap, kinds)

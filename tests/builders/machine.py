@@ -23,9 +23,18 @@ _REGIONS = {
     5: (0xFF11000000000000, 0xFFD4000000000000),
 }
 # Places in the kernel image, as offsets from its start.
-_TOP_TABLE, _UTS_NS, _NODE_STATES, _NODE_DATA, _MEM_MAP, _PGDAT, _STATIC = (
-    0, 0x1000, 0x2000, 0x3000, 0x3800, 0x4000, 2 * MIB,
+_TOP_TABLE, _UTS_NS, _NODE_STATES, _NODE_DATA, _MEM_MAP, _MEM_SECTION, _PGDAT, _STATIC = (
+    0, 0x1000, 0x2000, 0x3000, 0x3800, 0x3900, 0x4000, 2 * MIB,
 )  # fmt: skip
+LINKED_AT = {
+    name: START_KERNEL_MAP + _LINK_ADDRESS + off
+    for name, off in (
+        ("init_top_pgt", _TOP_TABLE), ("init_uts_ns", _UTS_NS), ("node_states", _NODE_STATES),
+        ("node_data", _NODE_DATA), ("mem_map", _MEM_MAP), ("mem_section", _MEM_SECTION),
+        ("contig_page_data", _PGDAT),
+    )
+}  # fmt: skip
+"""Where the linker put what is in the image; mem_section is a pointer, as since Linux 4.15."""
 _NODEMASK_SIZE = 128
 _N_ONLINE = 1
 _UTS_FIELD = 65
@@ -134,6 +143,10 @@ class Machine:
     def set_mem_map_pointer(self, mem_map_vaddr: int) -> None:
         """Store the FLATMEM kernel's `mem_map` variable."""
         self.memory.write_word(self.image_paddr + _MEM_MAP, mem_map_vaddr)
+
+    def set_mem_section_pointer(self, roots_vaddr: int) -> None:
+        """Store the `mem_section` variable of a kernel with SPARSEMEM_EXTREME."""
+        self.memory.write_word(self.image_paddr + _MEM_SECTION, roots_vaddr)
 
     def keys(self, *more: Mapping[str, Value]) -> dict[str, Value]:
         """Every VMCOREINFO key, in order; `more` are those of sections, nodes and lists."""

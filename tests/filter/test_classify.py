@@ -195,6 +195,78 @@ def test_pages_below_the_resume_pfn_are_not_looked_at() -> None:
         assert tally.resume_pfn == 144
 
 
+SMALL_ORDERS = 4
+"""With blocks of eight pages at most, a few of which fit a test."""
+_BLOCKS = {
+    "largest": {"mapcount": "buddy", "private": SMALL_ORDERS - 1},
+    "smaller": {"mapcount": "buddy", "private": SMALL_ORDERS - 2},
+    "impossible": {"mapcount": "buddy", "private": SMALL_ORDERS},
+    "user": {"mapping": 1, "private": SMALL_ORDERS - 1},
+    "kernel": {},
+}
+
+
+def _blocks(*names: str) -> bytes:
+    """Struct pages of blocks of eight pages; the seven behind the first are of users."""
+    buddy = LAYOUTS["6.12"].types["buddy"]
+    first = {
+        name: _page("6.12", **{k: buddy if v == "buddy" else v for k, v in fields.items()})
+        for name, fields in _BLOCKS.items()
+    }
+    return b"".join(first[name] + 7 * _page("6.12", mapping=1) for name in names)
+
+
+@given(
+    names=st.lists(st.sampled_from([*_BLOCKS, *3 * ["largest"]]), min_size=1, max_size=12),
+    first_block=st.integers(0, 3),
+    past_end=st.integers(0, 7),
+)
+def test_free_blocks_in_a_row(names: list[str], first_block: int, past_end: int) -> None:
+    """As far as they go just what judging every page gives, and told to go on from there."""
+    plan = make_plan(facts_of("6.12"), Level.of(31))._replace(max_order=SMALL_ORDERS)
+    pages, end_pfn = memoryview(_blocks(*names)), 8 * len(names)
+    first_pfn, stop_pfn = min(8 * first_block, end_pfn - 8), end_pfn - past_end
+    n_free = next(
+        (i for i, name in enumerate(names[first_pfn // 8 :]) if name != "largest"),
+        len(names) - first_pfn // 8,
+    )
+    for make in (NativeClassifier, ReferenceClassifier):
+        window, tally = Bitmap(0, end_pfn), Tally()
+        window.set_ranges([(0, end_pfn)])
+        make(plan).pass_free(pages, 0, first_pfn, stop_pfn, window, tally)
+        assert tally.resume_pfn == first_pfn + 8 * n_free
+        plain, plain_tally = Bitmap(0, end_pfn), Tally()
+        plain.set_ranges([(0, end_pfn)])
+        if n_free:
+            last = min(stop_pfn, tally.resume_pfn)
+            make(plan).classify(pages, 0, first_pfn, last, plain, plain_tally)
+        assert window.bits == plain.bits
+        assert tally.left_out == plain_tally.left_out
+        assert tally.bad_orders == 0
+
+
+def test_free_blocks_go_on_in_the_next_window() -> None:
+    plan = make_plan(facts_of("6.12"), Level.of(31))._replace(max_order=SMALL_ORDERS + 2)
+    buddy = LAYOUTS["6.12"].types["buddy"]
+    pages = _page("6.12", mapcount=buddy, private=SMALL_ORDERS + 1) + 15 * _page("6.12")
+    for make in (NativeClassifier, ReferenceClassifier):
+        window, tally = Bitmap(64, 80), Tally()
+        window.set_ranges([(64, 80)])
+        make(plan).pass_free(memoryview(pages), 64, 64, 80, window, tally)
+        assert (window.count(), tally.left_out[Kind.FREE]) == (0, 16)
+        assert tally.spill_pfn[Kind.FREE] == tally.resume_pfn == 96
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "max_order"), [(4, 16, 4), (0, 17, 4), (0, 16, 0), (0, 16, 65)]
+)
+def test_free_blocks_that_do_not_fit_are_refused(first: int, end: int, max_order: int) -> None:
+    plan = make_plan(facts_of("6.12"), Level.of(31))._replace(max_order=max_order)
+    pages = memoryview(bytes(16 * plan.page_size))
+    with pytest.raises(NativeError):
+        NativeClassifier(plan).pass_free(pages, 0, first, end, Bitmap(0, 16), Tally())
+
+
 @pytest.mark.parametrize("order", [11, 63, 64, 1 << 40, (1 << 64) - 1])
 def test_impossible_orders_keep_the_page(order: int) -> None:
     plan = make_plan(facts_of("6.12"), Level.of(31))

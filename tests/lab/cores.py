@@ -174,9 +174,7 @@ def build(
 def _keep(guest: Guest, kernel: KernelPackage, building: Path) -> None:
     """Leave in `building` what LabCore promises and nothing else."""
     records = ground_truth.read_records(building / "records")
-    size = ground_truth.vmcore_size(building / "vmcore")
-    with (building / "vmcore").open("r+b") as file:
-        file.truncate(size)
+    vmcore_of(building)
     for name in (*DISKS[1:], "initrd", "qemu.log"):
         (building / name).unlink()
 
@@ -200,6 +198,15 @@ def _keep(guest: Guest, kernel: KernelPackage, building: Path) -> None:
         (building / "records" / name.replace("/", "_")).write_bytes(content)
     saved = {"guest": asdict(guest), "kernel": asdict(kernel), "made": time.time()}
     (building / "guest.json").write_text(json.dumps(saved, indent=1), "utf-8")
+
+
+def vmcore_of(building: Path) -> Path:
+    """The file that /proc/vmcore was copied to, cut to its size."""
+    path = building / "vmcore"
+    size = ground_truth.vmcore_size(path)
+    with path.open("r+b") as file:
+        file.truncate(size)
+    return path
 
 
 def _check_flags(flags: bytes, before: bytes, raced: list[ground_truth.Run]) -> None:

@@ -153,7 +153,7 @@ class Guest:
 
     def initrd(self, kernel: KernelPackage) -> bytes:
         """Initramfs of the kernel that will crash."""
-        cpio = _base_initramfs(kernel, WANTED_MODULES, SOURCES / "init.sh")
+        cpio = base_initramfs(kernel, WANTED_MODULES, SOURCES / "init.sh")
         cpio.add_file("workload", compiled("workload", sorted((SOURCES / "workload").glob("*.c"))))
         add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
         settings = {
@@ -169,7 +169,7 @@ class Guest:
         """Initramfs of the crash kernel: enough to copy /proc/vmcore to a disk."""
         # Not all of WANTED_MODULES: a balloon driver would give the little memory away.
         wanted = (*CRASH_MODULES, *(EXT4_MODULES if after_copy else ()))
-        cpio = _base_initramfs(kernel, wanted, SOURCES / "crash-init.sh")
+        cpio = base_initramfs(kernel, wanted, SOURCES / "crash-init.sh")
         cpio.add_file("vmcopy", compiled("vmcopy", [SOURCES / "vmcopy.c"]))
         if after_copy:
             cpio.add_file("after-copy.sh", after_copy.script)
@@ -181,8 +181,8 @@ class Guest:
         return "112M" if self.memory_mib < 1024 else "192M"
 
 
-def _base_initramfs(kernel: KernelPackage, wanted: Sequence[str], init: Path) -> Cpio:
-    """busybox, an init script and modules."""
+def base_initramfs(kernel: KernelPackage, wanted: Sequence[str], init: Path) -> Cpio:
+    """busybox, an init script and modules, in the order it loads them."""
     cpio = busybox_base()
     cpio.add_file("init", init)
     add_modules(cpio, kernel.module_files(wanted))

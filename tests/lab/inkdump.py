@@ -80,7 +80,8 @@ def dump_inside(
     """
     kernel = fetch(resolve(guest.kernel))
     directory.mkdir(parents=True)
-    _make_python_disk(directory / _DISKS[0], arguments)
+    program = [*arguments, "/proc/vmcore", "/out/dump"]
+    make_python_disk(directory / _DISKS[0], SOURCES / "inkdump_main.py", program)
     _make_disk(directory / _DISKS[1], guest.memory_mib + 512)
     build(guest, kernel, directory, AfterCopy(SOURCES / "inkdump.sh", _DISKS))
     inside = directory / "inside"
@@ -92,17 +93,21 @@ def dump_inside(
     return InsideRun(LabCore(directory, guest, kernel), inside)
 
 
-def _make_python_disk(disk: Path, arguments: Sequence[str]) -> None:
+def make_python_disk(disk: Path, program: Path, arguments: Sequence[str]) -> None:
+    """An ext4 image with Python, pydumpfile and a program; `/command` starts that with arguments.
+
+    Besides what it needs there are empty directories to mount things on.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        for name in ("proc", "dev", "out", "tmp", "opt"):
+        for name in ("proc", "sys", "dev", "out", "tmp", "opt", "plain", "small-blocks"):
             (root / name).mkdir()
         python = Path(sys.executable).resolve()
         stdlib = Path(sysconfig.get_path("stdlib"))
         _copy(python, root)
         _copy(stdlib, root)
         shutil.copytree(_PROJECT / "pydumpfile", root / "opt" / "pydumpfile")
-        shutil.copy2(SOURCES / "inkdump_main.py", root / "opt")
+        shutil.copy2(program, root / "opt")
         for name in _PACKAGES:
             _copy_module(name, root / "opt")
         for library in [python, *root.rglob("*.so*")]:
@@ -112,7 +117,7 @@ def _make_python_disk(disk: Path, arguments: Sequence[str]) -> None:
             _copy(Path(name).resolve(), root, name)
             for needed, path in shared_libraries(Path(name)).items():
                 _copy(path, root, needed)
-        command = [str(python), "/opt/inkdump_main.py", *arguments, "/proc/vmcore", "/out/dump"]
+        command = [str(python), f"/opt/{program.name}", *arguments]
         (root / "command").write_text(" ".join(command), "utf-8")
         size = sum(path.lstat().st_size + 4096 for path in root.rglob("*"))
         _make_disk(disk, (size >> 20) * 5 // 4 + 64, root)

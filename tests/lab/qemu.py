@@ -8,6 +8,7 @@ The guest's scripts speak to the lab through lines on the serial console:
     LAB-PANIC-NEXT      the workload is done, the next thing is the panic
     LAB-CRASH-KERNEL    the crash kernel's init runs
     LAB-COPIED size     the vmcore is on the disk
+    LAB-DONE            the guest did what it should, and ends without a panic
 """
 
 from __future__ import annotations
@@ -142,6 +143,10 @@ class Machine:
         """Whether a console line held `marker`."""
         return any(marker in line for line in self._lines)
 
+    def said(self, marker: str) -> list[str]:
+        """What followed `marker` in each console line that held it."""
+        return [line.partition(f"{marker} ")[2] for line in self._lines if f"{marker} " in line]
+
     def _serve_until(self, deadline: float) -> bool:
         """Handle the next console output; False at its end."""
         left = deadline - time.monotonic()
@@ -170,6 +175,8 @@ class Machine:
         failure = next((line for line in self._lines if "LAB-FAIL" in line), None)
         if failure:
             raise LabError(self._with_tail(failure.partition("LAB-FAIL ")[2]))
+        if self.has_seen("LAB-DONE"):
+            return
         if not self.has_seen("LAB-PANIC-NEXT"):
             what = "panicked before its workload was done" if self._panicked() else "ended early"
             raise LabError(self._with_tail(f"the guest {what}"))

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,13 @@ MACHINES = {
         hwpoison=False,
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing(tmp_path: Path) -> Iterator[None]:
+    """Parts of a dump, and the whole, are some two GiB a test."""
+    yield
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -135,20 +143,20 @@ def report_of(said: str) -> list[str]:
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 6, 31])
-@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("-E",)], ids=" ".join)
 def test_the_same_report_as_makedumpfiles(
-    counted_once: Path, program: str, tmp_path: Path, level: int, dry_run: bool
+    counted_once: Path, program: str, tmp_path: Path, level: int, more: Sequence[str]
 ) -> None:
-    options = ["--show-stats", "--message-level", "0", "-d", str(level)]
-    options += ["--dry-run"] if dry_run else []
+    options = ["--show-stats", "--message-level", "0", "-d", str(level), *more]
     our = report_of(ours(*options, counted_once, tmp_path / "a"))
     their = report_of(_said([program, *options, str(counted_once), str(tmp_path / "b")]))
     our_size, their_size = (int(lines.pop().split(": ")[1]) for lines in (our, their))
-    assert 0 <= our_size - their_size < 2 * 4096, "it does not count what is empty in two blocks"
+    # It does not count what is empty in two blocks, and program headers written twice twice.
+    assert abs(our_size - their_size) < 2 * 4096
     added_since = "    Extension filter pages  : 0x0000000000000000"
     assert [line for line in our if line != added_since] == their
     assert our.count(added_since) == 1
-    assert (tmp_path / "a").exists() == (tmp_path / "b").exists() == (not dry_run)
+    assert (tmp_path / "a").exists() == (tmp_path / "b").exists() == ("--dry-run" not in more)
 
 
 @pytest.fixture(scope="module")

@@ -63,21 +63,34 @@ class Actor:
             err = self.spoil("words", b"")
         elif "--help" in arguments:
             out = b"use it like this"
+        elif "--split" in arguments:
+            for path in arguments[-2:]:
+                Path(path).write_bytes(self.dump(arguments[-3], codec))
+        elif "--reassemble" in arguments:
+            Path(arguments[-1]).write_bytes(self.spoil("joined", Path(arguments[-2]).read_bytes()))
+        elif "--dry-run" in arguments:
+            out = self.spoil("report", b"a\nWrite bytes     : 5\n")
+        elif "-E" in arguments:
+            Path(arguments[-1]).write_bytes(self.spoil("elf", b"\x7fELF".ljust(64, b"\0")))
         elif "-F" in arguments:
             out = self.spoil("stream", self.flattened(self.dump(arguments[-1], codec)))
         elif "nothing" in arguments[-2]:
             status, err = 12, self.spoil("message", arguments[-2].encode())
         else:
-            act = "threads" if "--num-threads" in arguments else "dump"
-            dump = self.spoil(act, self.dump(arguments[-2], codec))
+            acts = {"-e": "fewer pages", "--num-threads": "threads"}
+            act = next((act for option, act in acts.items() if option in arguments), "dump")
+            out = self.spoil("walk", b"a\nVIRTUAL  PHYSICAL\n")
+            dump = self.spoil(act, self.dump(arguments[-2], codec, "-e" in arguments))
             if dump:
                 Path(arguments[-1]).write_bytes(dump)
         return subprocess.CompletedProcess([program, *arguments], status, out, err)
 
     @staticmethod
-    def dump(core: str, codec: str) -> bytes:
+    def dump(core: str, codec: str, without_unused_mem_map: bool = False) -> bytes:
         target = Path(core).with_name("made")
-        pydumpfile.dump(core, target, 31, codec, overwrite=True)
+        pydumpfile.dump(
+            core, target, 31, codec, overwrite=True, without_unused_mem_map=without_unused_mem_map
+        )
         return target.read_bytes()
 
     @staticmethod
@@ -101,9 +114,10 @@ def play(run: Run, tmp_path: Path) -> dict[str, str]:
 def test_a_good_actor_passes(tmp_path: Path) -> None:
     digests = play(Actor(), tmp_path)
     assert set(digests) == {
-        "none", "none --num-threads 2", "none -F", "zlib", "zlib --num-threads 2", "zlib -F",
+        "none", "none --num-threads 2", "none -F", "none --split",
+        "zlib", "zlib --num-threads 2", "zlib -F", "zlib --split", "-e", "-E",
     }  # fmt: skip
-    assert len(set(digests.values())) == 2
+    assert len(set(digests.values())) == 4
 
 
 def _flip(at: int) -> Callable[[bytes], bytes]:
@@ -123,6 +137,13 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
         ("stream", lambda stream: stream[:-16], "the stream has no end"),
         ("stream", lambda stream: stream[4096:], "the stream starts with"),
         ("stream", _flip(400_000), "not the same dump"),
+        ("joined", _flip(400_000), "not the same dump"),
+        ("report", lambda _: b"nothing", "no report, but nothing"),
+        ("walk", lambda _: b"nothing", "no walk, but nothing"),
+        ("fewer pages", lambda _: b"nothing", "no such dump"),
+        ("fewer pages", _flip(424), "no such dump"),
+        ("elf", lambda _: b"nothing", "no complete ELF core"),
+        ("elf", lambda core: core[:48] + b"\1" + core[49:], "no complete ELF core"),
         ("log", lambda _: b"nothing", "the kernel log"),
         (
             "words",
@@ -149,7 +170,7 @@ def test_an_exit_status_is_noticed(tmp_path: Path) -> None:
 
 def test_pages_that_are_not_compressed_are_noticed(tmp_path: Path) -> None:
     actor = Actor()
-    actor.dump = lambda core, _: Actor.dump(core, "none")  # type: ignore[method-assign]
+    actor.dump = lambda core, *_: Actor.dump(core, "none")  # type: ignore[method-assign]
     with pytest.raises(RehearsalError, match=r"status 0x0, not 0x1; no page is compressed"):
         play(actor, tmp_path)
 

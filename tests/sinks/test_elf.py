@@ -128,6 +128,16 @@ def test_a_core_of_an_incomplete_one_is_no_better(tmp_path: Path, flags: int) ->
     assert ElfCore.open(tmp_path / "core").flags == flags
 
 
+def test_what_qemu_says_of_its_own_header_is_not_taken_over(tmp_path: Path) -> None:
+    """Sections in front of the program headers, and an e_ehsize of 8."""
+    header = HEADER._replace(e_phoff=192, e_shoff=64, e_shnum=2, e_shstrndx=1, e_ehsize=8)
+    write_a_core(Recorder(tmp_path / "core"), some_loads(3, 100), header=header)
+    core = ElfCore.open(tmp_path / "core")
+    assert (core.phoff, core.ehsize, core.phnum) == (64, 64, 4)
+    assert (core.shoff, core.shnum, core.shstrndx) == (0, 0, 0)
+    assert len(core.loads) == 3
+
+
 @pytest.mark.parametrize("n_loads", [0xFFFD, 0xFFFE])
 def test_more_program_headers_than_the_header_can_count(tmp_path: Path, n_loads: int) -> None:
     """PN_XNUM: with the notes' it is one more."""

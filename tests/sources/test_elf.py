@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -327,6 +328,25 @@ class TestNotes:
         segments = [Segment(note(name, 0x1000001, bytes(64)), kind=PT_NOTE), Segment(bytes(16))]
         with pytest.raises(UnsupportedError, match="Xen"):
             open_source(str(write_core(tmp_path / "core", segments)))
+
+    def test_a_xen_guest_is_refused(self, tmp_path: Path) -> None:
+        """Sections alone: a null one, and that of their names."""
+        names = b"\0.shstrtab\0.note.Xen\0.xen_prstatus\0.xen_pages\0"
+        header = struct.pack(
+            "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01".ljust(16, b"\0"), 4, 62, 1, 0, 0, 64, 0,
+            64, 56, 0, 64, 2, 1,
+        )  # fmt: skip
+        table = bytes(64) + struct.pack("<IIQQQQIIQQ", 1, 3, 0, 0, 192, len(names), 0, 0, 1, 0)
+        path = tmp_path / "core"
+        path.write_bytes(header + table + names)
+        with pytest.raises(UnsupportedError, match="xl dump-core"):
+            open_source(str(path))
+        path.write_bytes(header + table + names.replace(b"Xen", b"Not"))
+        with pytest.raises(FormatError, match="PT_LOAD"):
+            open_source(str(path))
+        path.write_bytes(header + table[:64])
+        with pytest.raises(TruncatedError):
+            open_source(str(path))
 
     def test_a_cut_note(self, tmp_path: Path) -> None:
         cut = note("VMCOREINFO", 0, b"A=1\n" * 100)[:-8]

@@ -96,3 +96,14 @@ def test_pages_around_a_bad_one(fd: int, content: bytes) -> None:
     view = file.view(0, SIZE, [(0, BAD_OFF), (BAD_OFF + 4096, SIZE)])
     assert bytes(view[:BAD_OFF]) == content[:BAD_OFF]
     assert bytes(view[BAD_OFF + 4096 :]) == content[BAD_OFF + 4096 :]
+
+
+@pytest.mark.usefixtures("bad_page")
+def test_few_bytes_of_many_are_read(fd: int, content: bytes) -> None:
+    file = open_bytes(fd)
+    assert isinstance(file, MappedFile)
+    before = list(NotedMapping.populated)
+    wanted = [(0, 64), (SIZE - 64, SIZE)]
+    view = file.view(0, SIZE, wanted)
+    assert all(bytes(view[start:end]) == content[start:end] for start, end in wanted)
+    assert NotedMapping.populated == before

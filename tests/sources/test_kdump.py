@@ -8,7 +8,7 @@ import os
 import tracemalloc
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -35,6 +35,7 @@ from tests.builders import diskdump
 from tests.builders.diskdump import AARCH64, I386, INCOMPLETE, MACHINES, S390X, Machine, Spec
 from tests.builders.elfcore import note
 from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD
+from tests.sinks.flattened_reader import stream_of
 
 PAGE = 4096
 TEXT = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n"
@@ -218,6 +219,25 @@ def test_sets_of_pages(
         for pfn, page in pages.items():
             if page is not None:
                 assert source.read_page(pfn, 12) == page
+
+
+def test_pages_in_the_dump_that_never_were(tmp_path: Path) -> None:
+    """A bit of the 2nd bitmap alone has a descriptor, and is no page for anybody."""
+    pages = some_pages()
+    path = write(tmp_path, Spec(pages))
+    bitmap1_off = 2 * PAGE
+    with path.open("r+b") as dump:
+        dump.seek(bitmap1_off + 70 // 8)
+        dump.write(bytes(1))  # pages 64 to 71
+    left = {pfn: page for pfn, page in pages.items() if not 64 <= pfn < 72}
+    with opened(path) as source:
+        held, exists = source.data.pages(12), source.exists.pages(12)
+        assert {p for run in exists for p in range(*run)} == set(left)
+        kept = {pfn for pfn, page in left.items() if page is not None}
+        assert {p for run in held for p in range(*run)} == kept
+        assert held.total == len(kept)
+        for pfn in kept:
+            assert source.read_page(pfn, 12) == left[pfn]
 
 
 def test_another_for_another_thread(tmp_path: Path) -> None:
@@ -456,3 +476,40 @@ def test_memory_does_not_grow_with_the_machine(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 3 << 20
+
+
+@pytest.mark.parametrize("flattened", [False, True])
+def test_damaged_anywhere(tmp_path: Path, flattened: bool) -> None:
+    """Some bytes of headers, bitmaps, descriptors, data or records are others: our errors alone."""
+    whole = diskdump.build(
+        Spec(some_pages(), notes=NOTES, vmcoreinfo=TEXT, eraseinfo=b"erase x\n", zero_shared=True)
+    )
+    if flattened:
+        whole = stream_of([(off, whole[off : off + 3000]) for off in range(0, len(whole), 3000)])
+    path = tmp_path / "dump"
+    opened_ones = 0
+    for seed in range(150):
+        rng = Random(seed)
+        damaged = bytearray(whole)
+        for _ in range(rng.randrange(1, 4)):
+            start = rng.choice([0, 4096, 8192, *rng.choices(range(len(whole)), k=3)])
+            at = start + rng.randrange(200)
+            bad = rng.choice([b"\xff" * 8, bytes(8), rng.randbytes(8), b"\0\0\0\x80\0\0\0\x80"])
+            damaged[at : at + 8] = bad[: rng.choice([1, 4, 8])]
+        cut = rng.randrange(len(damaged)) if seed % 5 == 0 else len(damaged)
+        path.write_bytes(damaged[:cut])
+        try:
+            source = open_source(str(path))
+        except PydumpfileError:
+            continue
+        with closing(source):
+            opened_ones += 1
+            for pfn in range(100):
+                with suppress(PydumpfileError):
+                    source.read(pfn << 12, PAGE)
+            with suppress(PydumpfileError):
+                source.view(0, 100 * PAGE, [(3 * PAGE, 40 * PAGE)])
+            with suppress(PydumpfileError):
+                list(source.iter_notes())
+            assert source.data.total >= 0
+    assert opened_ones > 20

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from tests.builders import CoreSpec, build_core
@@ -14,16 +15,22 @@ MIB = 1 << 20
 # Nothing of it that makedumpfile 1.7.2 is known to see otherwise: whole pages, sane free blocks, a
 # kernel it knows.
 PLAIN = CoreSpec(layout="5.15", memory=((MIB, 39 * MIB),), filled=0.3, bad_orders=False)
+NAMES = (
+    "core", "bare", "log", "callers", "kdump", "logdump", "elf", "stream", "part1", "part2",
+    "info", "otherinfo",
+)  # fmt: skip
 _CALLER = "OFFSET(printk_info.caller_id)"
 
 
 def make_inputs(makedumpfile: str, directory: Path) -> dict[str, Path]:
     """The table's files by name."""
-    made = {
-        name: directory / name
-        for name in ("core", "log", "callers", "kdump", "elf", "stream", "part1", "part2")
-    }
-    build_core(made["core"], PLAIN)
+    made = {name: directory / name for name in NAMES}
+    core = build_core(made["core"], PLAIN)
+    build_core(made["bare"], replace(PLAIN, note=False))
+    made["info"].write_text(core.vmcoreinfo, "utf-8")
+    made["otherinfo"].write_text(
+        core.vmcoreinfo.replace("OSRELEASE=5.15.0", "OSRELEASE=5.14.0"), "utf-8"
+    )
     ring = LocklessRing()
     ring.store(b"Linux version 5.15", 0, 0)
     ring.store(b"Kernel panic - not syncing", 1_000_000_000, 42)
@@ -32,6 +39,7 @@ def make_inputs(makedumpfile: str, directory: Path) -> dict[str, Path]:
     build_log_core(made["log"], image, release="5.15.0", changes={_CALLER: None})
     for arguments in (
         ("-l", "-d", "1", "core", "kdump"),
+        ("-c", "-d", "0", "log", "logdump"),
         ("-E", "-d", "1", "core", "elf"),
         ("--split", "-d", "1", "core", "part1", "part2"),
     ):
@@ -46,5 +54,5 @@ def _run(makedumpfile: str, *arguments: str, cwd: Path) -> bytes:
         cwd=cwd,
         stdout=subprocess.PIPE,
         check=True,
-        timeout=120,
+        timeout=600,
     ).stdout

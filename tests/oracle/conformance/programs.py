@@ -37,7 +37,7 @@ class Program(NamedTuple):
             words = words[:-2]
         with open(stdin, "rb") as stream:
             done = subprocess.run(
-                [self.path, *words], cwd=directory, stdin=stream, capture_output=True, timeout=120,
+                [self.path, *words], cwd=directory, stdin=stream, capture_output=True, timeout=600,
                 check=False, env={**os.environ, "LC_ALL": "C", **self.environment},
             )  # fmt: skip
         written = sorted(path for path in directory.iterdir() if path.name not in inputs)
@@ -46,6 +46,16 @@ class Program(NamedTuple):
         outcome = observe(done.returncode, done.stdout, done.stderr, written)
         shutil.rmtree(directory)
         return outcome
+
+    def make(self, *words: object, cwd: Path, stdin: bytes = b"") -> bytes:
+        """Run with ``words``, quietly, which must succeed; gives what goes to standard output."""
+        done = subprocess.run(
+            [self.path, "--message-level", "4", *map(str, words)], cwd=cwd, input=stdin,
+            capture_output=True, timeout=600, check=False,
+            env={**os.environ, "LC_ALL": "C", **self.environment},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 def theirs(path: str) -> Program:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The manual page and the shells' completions, made from the one table of options.
 
-``python -m manual`` writes them; a test fails while they are not what it would write.
+``python -m docs.manual`` writes them; a test fails while they are not what it would write.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pydumpfile.cli import doctor, initramfs
 from pydumpfile.cli.options import OPTIONS, Option
 from pydumpfile.codecs import AUTO, NAMES
 
-MADE = "Made by `python -m manual` from the table of options; do not edit."
+MADE = "Made by `python -m docs.manual` from the table of options; do not edit."
 
 OFFERED = tuple(option for option in OPTIONS if option.help)
 """Those worth completing: what is refused, or changes nothing, is not."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m manual``: write the manual page and the completions anew."""
+"""``python -m docs.manual``: write the manual page and the completions anew."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Completion of pydumpfile for fish. Made by `python -m manual` from the table of options; do not edit.
+# Completion of pydumpfile for fish. Made by `python -m docs.manual` from the table of options; do not edit.
 
 complete -c pydumpfile -n __fish_use_subcommand -a doctor -d 'say whether a crash would be dumped here'
 complete -c pydumpfile -n '__fish_seen_subcommand_from doctor' -l json

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""-x, -i and -g by their command lines: what is written, said, and returned."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pydumpfile import cli
+from tests.builders.layouts import layout_named
+from tests.conftest import SMALL, CoreMaker
+from tests.kernel.vmlinux_maker import make_vmlinux
+from tests.sinks.kdump_reader import Dump
+
+MOVED = replace(SMALL, kaslr_offset=0x1C600000)
+
+
+@pytest.fixture(scope="module")
+def vmlinux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_vmlinux(tmp_path_factory.mktemp("vmlinux"), layout_named("6.12"))
+
+
+def run(*arguments: object, program: str = "pydumpfile") -> int:
+    return cli.main([str(argument) for argument in arguments], program)
+
+
+def test_from_vmlinux_to_file_to_dump(
+    core_of: CoreMaker, vmlinux: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    built, silent = core_of(MOVED), core_of(replace(MOVED, note=False))
+    file = tmp_path / "vmcoreinfo"
+    assert run("-g", file, "-x", vmlinux) == 0
+    assert f"The vmcoreinfo is saved to {file}." in capfd.readouterr().out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    lines = file.read_text("ascii").splitlines()
+    assert "OSRELEASE=6.12.0" in lines and "SIZE(page)=64" in lines
+    assert run("-d", 31, silent.path, tmp_path / "unknown") == 6
+    assert "give its vmlinux with -x, or -i" in capfd.readouterr().err
+    for option, given in (("-x", vmlinux), ("-i", file)):
+        output = tmp_path / f"dump{option}"
+        assert run("-d", 31, option, given, silent.path, output) == 0
+        dump = Dump(output)
+        assert dump.bitmap2.startswith(built.verdict(31))
+        assert not dump.vmcoreinfo  # the core has none, and none is invented
+
+
+def test_a_contradiction_is_told(
+    core_of: CoreMaker, vmlinux: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "vmcoreinfo"
+    assert run("-g", file, "-x", vmlinux) == 0
+    text = file.read_text("ascii")
+    file.write_text(text.replace("OFFSET(page.lru)=8", "OFFSET(page.lru)=16"), "ascii")
+    built = core_of(MOVED)
+    for level in (7, 0):  # nobody may miss it
+        arguments = ("-f", "--message-level", level, "-d", 31, "-i", file, built.path)
+        assert run(*arguments, tmp_path / "dump") == 0
+        assert (
+            f"warning: OFFSET(page.lru) is 8 in VMCOREINFO of {built.path}, but 16 in {file}"
+        ) in capfd.readouterr().err
+
+
+def test_another_kernel_is_exit_status_2(
+    core_of: CoreMaker, vmlinux: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    core, output = core_of(replace(MOVED, layout="6.1")).path, tmp_path / "dump"
+    file = tmp_path / "vmcoreinfo"
+    assert run("-g", file, "-x", vmlinux) == 0
+    for option, given in (("-x", vmlinux), ("-i", file)):
+        assert run("-d", 31, option, given, core, output) == 2
+        assert "the release is 6.12.0 there, but 6.1.0 in the core" in capfd.readouterr().err
+        assert run("-d", 31, option, given, core, output, program="makedumpfile") == 2
+        assert "makedumpfile Failed." in capfd.readouterr().out
+        assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-g", "out"),
+        ("-g", "out", "-x", "vmlinux", "operand"),
+        ("-g", "out", "-x", "vmlinux", "-d", "31"),
+        ("-g", "out", "-x", "vmlinux", "-c"),
+        ("-g", "out", "-x", "vmlinux", "-F"),
+        ("-g", "out", "-x", "vmlinux", "--dry-run"),
+        ("-g", "out", "-x", "vmlinux", "-i", "in"),
+        ("-x", "vmlinux", "-i", "in", "core", "dump"),
+        ("-R", "-x", "vmlinux", "dump"),
+        ("-R", "-i", "in", "dump"),
+        ("--reassemble", "-x", "vmlinux", "part1", "part2", "dump"),
+        ("--reassemble", "-i", "in", "part1", "part2", "dump"),
+    ],
+)
+def test_what_does_not_go_together(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 1
+    assert run(*arguments, program="makedumpfile") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written(
+    vmlinux: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-g", tmp_path / "none" / "vmcoreinfo", "-x", vmlinux) == 10
+    assert "writing the vmcoreinfo file: No such file" in capfd.readouterr().err
+
+
+def test_help_has_them(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capfd.readouterr().out
+    assert all(f"  {option} " in text for option in ("-x VMLINUX", "-i FILE", "-g FILE"))
