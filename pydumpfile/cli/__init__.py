@@ -72,7 +72,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     except KeyboardInterrupt:
         console.fail(_StoppedError(f"interrupted; {_IF_BEGUN}"))
         status = _StoppedError.exit_code
-    if drop_in_name and not (options.only_asks or (options.job == "mem_usage" and not status)):
+    if drop_in_name and not (options.only_asks or (options.mem_usage and not status)):
         return drop_in.end(status, console)
     return min(status, 1) if drop_in_name else status
 
