@@ -241,3 +241,27 @@ class TestWhatGoesWrong:
         with pytest.raises(UsageError, match="the input itself"):
             split(scratch_core, (str(tmp_path / "one"), str(scratch_core)), overwrite=True)
         assert scratch_core.stat().st_size == before.st_size
+
+    @pytest.mark.parametrize("wrong", ["input", "hard link", "twice", "nowhere", "fifo", "below"])
+    def test_what_is_there_survives_a_refusal(
+        self, scratch_core: Path, tmp_path: Path, wrong: str
+    ) -> None:
+        """All parts are looked at before the first is emptied or created."""
+        good, other, new = (tmp_path / name for name in ("good", "other", "new"))
+        good.write_bytes(b"precious")
+        if wrong == "input":
+            other = scratch_core
+        elif wrong == "hard link":
+            os.link(scratch_core, other)
+        elif wrong == "twice":
+            os.link(good, other)
+        elif wrong == "fifo":
+            os.mkfifo(other)
+        else:
+            other = (tmp_path if wrong == "nowhere" else good) / "none" / "part"
+        size = scratch_core.stat().st_size
+        with pytest.raises((UsageError, OutputError)):
+            split(scratch_core, (str(new), str(good), str(other)), overwrite=True)
+        assert good.read_bytes() == b"precious"
+        assert scratch_core.stat().st_size == size
+        assert not new.exists()

@@ -78,24 +78,25 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
 
 def _do(options: Options, console: Console) -> int:
-    """The one job that was asked for; makedumpfile's order where there are several."""
-    if options.help:
+    """The one job that was asked for."""
+    job = options.job
+    if job == "help":
         return jobs.show_help()
-    if options.version:
+    if job == "version":
         return jobs.show_version(console)
-    if options.check_params:
+    if job == "check_params":
         return jobs.check_params(options)
-    if options.make_vmcoreinfo:
+    if job == "make_vmcoreinfo":
         from pydumpfile.cli.describe import make_vmcoreinfo  # noqa: PLC0415
 
         return make_vmcoreinfo(options, console)
-    if options.rearrange:
+    if job == "rearrange":
         return jobs.rearrange_stream(options, console)
-    if options.reassemble:
+    if job == "reassemble":
         return jobs.reassemble_parts(options, console)
-    if options.dump_dmesg:
+    if job == "dump_dmesg":
         return jobs.write_log(options, console)
-    if options.mem_usage:
+    if job == "mem_usage":
         from pydumpfile.cli.mem_usage import show_mem_usage  # noqa: PLC0415
 
         return show_mem_usage(options, console)

@@ -33,7 +33,7 @@ def make_vmcoreinfo(options: Options, console: Console) -> int:
             "OSRELEASE", description.place,
             "it is a file with debugging information alone; give the whole vmlinux",
         )  # fmt: skip
-    write_description(description, options.make_vmcoreinfo)
+    write_description(description, options.make_vmcoreinfo, options.vmlinux)
     console.say(f"The vmcoreinfo is saved to {options.make_vmcoreinfo}.")
     return 0
 

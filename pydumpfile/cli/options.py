@@ -27,6 +27,12 @@ class SpellingError(UsageError):
     """Not even an option, or one without its argument: what getopt itself complains of."""
 
 
+_JOBS = (
+    "help", "version", "check_params", "make_vmcoreinfo", "rearrange", "reassemble", "dump_dmesg",
+    "mem_usage",
+)  # fmt: skip
+
+
 class Options(NamedTuple):
     """One command line, understood."""
 
@@ -68,6 +74,11 @@ class Options(NamedTuple):
     debug: bool = False
     help: bool = False
     version: bool = False
+
+    @property
+    def job(self) -> str:
+        """The field that says what is to be done: the first in makedumpfile's order; "" to dump."""
+        return next((name for name in _JOBS if getattr(self, name)), "")
 
     @property
     def only_asks(self) -> bool:
@@ -246,7 +257,7 @@ _REFUSED_TOGETHER = (
     ("--reassemble", "-c -d -E -F -g -i -x -X --split --dry-run"),
     ("-E", "-c --split --num-threads"),
     ("--split", "-F --num-threads"),
-    ("--dump-dmesg", "--dry-run"),
+    ("--dump-dmesg", "--dry-run --split"),
     ("-x", "-i"),
 )
 
@@ -367,14 +378,17 @@ def _words() -> Iterator[str]:
 
 def operand_names(options: Options) -> tuple[str, ...]:
     """The operands that ``options`` take; ``...`` behind a name means that there may be more."""
-    if options.make_vmcoreinfo:
-        return ()
-    if options.rearrange:
-        return ("DUMPFILE",)
-    if options.reassemble:
-        return ("PART...", "DUMPFILE")
+    job = options._replace(check_params=False).job
+    if job in _OPERANDS:
+        return _OPERANDS[job]
     if options.split:
         return ("VMCORE", "DUMPFILE", "DUMPFILE...")
-    if options.flattened or options.mem_usage:
-        return ("VMCORE",)
-    return ("VMCORE", "DUMPFILE")
+    return ("VMCORE",) if options.flattened else ("VMCORE", "DUMPFILE")
+
+
+_OPERANDS = {
+    "make_vmcoreinfo": (),
+    "rearrange": ("DUMPFILE",),
+    "reassemble": ("PART...", "DUMPFILE"),
+    "mem_usage": ("VMCORE",),
+}

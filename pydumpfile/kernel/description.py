@@ -11,9 +11,10 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
-from pydumpfile.errors import FormatError, InputError, OutputError, UsageError
+from pydumpfile.errors import FormatError, InputError, UsageError
 from pydumpfile.formats import vmcoreinfo
 from pydumpfile.memory.x86_64 import START_KERNEL_MAP
+from pydumpfile.sinks.base import output_error, refuse_the_input
 
 _MAX_SIZE = 1 << 20
 _LARGEST_IMAGE = 1 << 30
@@ -95,17 +96,39 @@ def read_description(path: str) -> Description:
     return Description(_lasting(lines, path), path)
 
 
-def write_description(description: Description, path: str) -> None:
-    """Write a vmcoreinfo file to ``path``, in place of what is there.
+def write_description(description: Description, path: str, source: str) -> None:
+    """Write a vmcoreinfo file to ``path``, in place of what is there: as a whole or not at all.
 
+    :param source: path of what it was made of; never written over.
     :raises OutputError: it cannot be written.
+    :raises UsageError: it is the very input.
     """
+    refuse_the_input(path, path, source)
     text = vmcoreinfo.render(description.lines)
     try:
-        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(text)
+        if os.path.exists(path) and not os.path.isfile(path):  # such as a pipe
+            with open(path, "wb") as file:
+                file.write(text)
+        else:
+            _replace(os.path.realpath(path), text)
     except OSError as error:
-        raise OutputError(path, error.errno or 0, "writing the vmcoreinfo file") from error
+        raise output_error(path, error, "writing the vmcoreinfo file") from error
+
+
+def _replace(path: str, text: bytes) -> None:
+    """Have a file there that is private and, whatever happens meanwhile, never half of one."""
+    from tempfile import mkstemp  # noqa: PLC0415  hardly ever needed
+
+    fd, draft = mkstemp(prefix=f"{os.path.basename(path)}.", dir=os.path.dirname(path))
+    try:
+        with open(fd, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def _lasting(lines: Mapping[str, str], path: str) -> dict[str, str]:

@@ -120,6 +120,25 @@ def create(path: str, overwrite: bool, source: Union[str, int]) -> int:
     return fd
 
 
+def check_creatable(path: str, overwrite: bool, source: Union[str, int]) -> None:
+    """Raise what :func:`create` would, as far as that is known without touching anything."""
+    refuse_the_input(path, path, source)
+    try:
+        if os.path.lexists(path) and not overwrite:
+            raise FileExistsError(errno.EEXIST, "exists")
+        if not os.path.exists(path):  # a link that points nowhere is created where it points
+            directory = os.path.dirname(os.path.realpath(path))
+            os.stat(os.path.join(directory, ""))  # that it is one
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "not writable")
+        elif stat.S_ISREG(os.stat(path).st_mode):
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        else:
+            raise UsageError(f"{path}: a dump can only be written to a regular file")
+    except OSError as error:
+        raise output_error(path, error, "creating the dump") from error
+
+
 def refuse_the_input(target: Union[str, int], name: str, source: Union[str, int]) -> None:
     """Raise UsageError if ``target`` is the file ``source``; both are paths or descriptors."""
     try:

@@ -12,7 +12,6 @@ on their disks: readers refuse a set in which some are and some are not.
 
 from __future__ import annotations
 
-import errno
 import os
 from array import array
 from collections import deque
@@ -20,11 +19,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Callable
 
 from pydumpfile.bitmap import Bitmap
-from pydumpfile.errors import OutputError, UsageError
+from pydumpfile.errors import UsageError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.pfn import Range, align_up
 from pydumpfile.sinks import Target, open_output
-from pydumpfile.sinks.base import Bytes, Output
+from pydumpfile.sinks.base import Bytes, Output, check_creatable
 from pydumpfile.sinks.kdump import KdumpSink, Subject
 
 _TURN_PFNS = 16 << 10
@@ -191,22 +190,21 @@ class SplitSink:
 def open_parts(target: Target, source: str) -> list[Output]:
     """Open all files of ``target.parts``; see :func:`pydumpfile.sinks.open_output`.
 
-    Nothing is created if any of them is there already and not to be overwritten.
+    Nothing is created or overwritten if any of them cannot be.
 
     :raises UsageError: two of them are the same file.
     """
-    if not target.overwrite and not target.dry_run:
+    _refuse_the_same(target.parts, os.path.realpath)
+    if not target.dry_run:
         for path in target.parts:
-            if os.path.lexists(path):
-                advice = "give -f to overwrite it"
-                raise OutputError(path, errno.EEXIST, "creating a part of the dump", advice)
+            check_creatable(path, target.overwrite, source)
+        _refuse_the_same([path for path in target.parts if os.path.exists(path)], _inode)
     outputs: list[Output] = []
     try:
-        _refuse_the_same(target.parts, os.path.realpath)
         for path in target.parts:
             outputs.append(open_output(target._replace(path=path), source))
         if not target.dry_run:
-            _refuse_the_same(target.parts, _inode)  # links to one file
+            _refuse_the_same(target.parts, _inode)  # where case does not matter, say
     except BaseException:
         for output in outputs:
             output.close()

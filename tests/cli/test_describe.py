@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +111,50 @@ def test_a_file_that_cannot_be_written(
 ) -> None:
     assert run("-g", tmp_path / "none" / "vmcoreinfo", "-x", vmlinux) == 10
     assert "writing the vmcoreinfo file: No such file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["same", "hard link", "symlink"])
+def test_never_over_the_vmlinux(
+    vmlinux: Path, tmp_path: Path, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, file = tmp_path / "vmlinux", tmp_path / "vmcoreinfo"
+    shutil.copy(vmlinux, source)
+    if way == "hard link":
+        os.link(source, file)
+    elif way == "symlink":
+        file.symlink_to(source)
+    else:
+        file = source
+    assert run("-g", file, "-x", source) == 1
+    assert "is the input itself" in capfd.readouterr().err
+    assert source.read_bytes() == vmlinux.read_bytes()
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_what_is_there_is_replaced_as_a_whole(
+    vmlinux: Path, tmp_path: Path, through_link: bool, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Or, where there is no space, not at all."""
+    file = name = tmp_path / "vmcoreinfo"
+    file.write_bytes(b"OSRELEASE=old\n" * 10_000)
+    if through_link:
+        name = tmp_path / "link"
+        name.symlink_to(file)
+    before, names = file.read_bytes(), sorted(os.listdir(tmp_path))
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, f"descriptor {fd}: full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert run("-g", name, "-x", vmlinux) == 10
+    assert "No space left" in capfd.readouterr().err
+    assert (file.read_bytes(), sorted(os.listdir(tmp_path))) == (before, names)
+    assert run("-g", name, "-x", vmlinux) == 0
+    assert "OSRELEASE=6.12.0" in file.read_text("ascii")
+    assert "OSRELEASE=old" not in file.read_text("ascii")
+    assert sorted(os.listdir(tmp_path)) == names and name.is_symlink() == through_link
 
 
 def test_help_has_them(capfd: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,14 @@ def test_what_is_not_there_yet_is_refused_by_name(option) -> None:
     assert str(caught.value).startswith(f"{flag}: {option.unsupported} is not supported")
 
 
+def test_the_first_of_several_jobs_says_which_operands_there_are() -> None:
+    options = parse(("--dump-dmesg", "--mem-usage", *IN_OUT))
+    assert options.job == "dump_dmesg"
+    with pytest.raises(UsageError, match="expected VMCORE DUMPFILE"):
+        parse(("--dump-dmesg", "--mem-usage", "vmcore"))
+    assert parse(("--check-params", "-R", "dump")).job == "check_params"
+
+
 def test_what_changes_nothing_is_accepted() -> None:
     ignored = ("-b4", "--cyclic-buffer=1024", "--num-buffers=8", "--non-cyclic", "--work-dir=/tmp")
     assert parse((*ignored, *IN_OUT)) == Options(IN_OUT)
