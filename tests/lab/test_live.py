@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 import pydumpfile
 from pydumpfile.filter.level import Kind
@@ -22,6 +23,11 @@ KINDS = {
     "USER": Kind.USER,
     "FREE": Kind.FREE,
 }
+
+
+def again(kernel: str) -> ParameterSet:
+    """Two minutes each, and each kernel is asked once."""
+    return pytest.param(kernel, marks=pytest.mark.service)
 
 
 def guest(kernel: str, crashkernel: str | None = None) -> Guest:
@@ -57,12 +63,12 @@ def check(run: LiveRun, dump: Path) -> None:
     assert all(abs(share) <= TOLERANCE for share in off.values()), off
 
 
-@pytest.mark.parametrize("kernel", ["6.1-cloud", "6.12-cloud"])
+@pytest.mark.parametrize("kernel", ["6.1-cloud", again("6.12-cloud")])
 def test_as_in_the_vmcore_of_a_panic(kernel: str, tmp_path: Path) -> None:
     check(measure_live(guest(kernel), tmp_path / "guest", panics=True), tmp_path / "dump")
 
 
-@pytest.mark.parametrize("kernel", ["6.1-cloud", "6.12-cloud"])
+@pytest.mark.parametrize("kernel", [again("6.1-cloud"), "6.12-cloud"])
 def test_without_memory_for_a_crash_kernel(kernel: str, tmp_path: Path) -> None:
     """As in what QEMU dumps, which has the firmware's memory besides."""
     without = guest(kernel, crashkernel="0M")
