@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from pydumpfile.errors import PydumpfileError
-from pydumpfile.kernel.log import log_lines
+from pydumpfile.kernel.log import LogLines, log_lines
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.sinks import Target
 from pydumpfile.sinks.text import TextOutput
@@ -15,14 +15,14 @@ from pydumpfile.sinks.text import TextOutput
 _PIECE_SIZE = 64 << 10
 
 
-def write_log_file(vmcore: Vmcore, target: Target, partial: bool = False) -> int:
+def write_log_file(vmcore: Vmcore, target: Target, partial: bool = False) -> LogLines:
     """Write the log of ``vmcore`` to ``target`` as text, a line a message.
 
     Nothing is created before the first line was found. Where reading fails half-way, what was read
     stays, and a last line says that and why.
 
     :param partial: only what came after the last ``dmesg -c``.
-    :return: messages that are not in it because they were not whole.
+    :return: the lines, all of them taken, to ask what is not among them.
     :raises MissingFactError: the kernel does not describe its log.
     :raises PydumpfileError: another of its kinds.
     """
@@ -35,7 +35,7 @@ def write_log_file(vmcore: Vmcore, target: Target, partial: bool = False) -> int
         output.end()
     finally:
         output.close()
-    return lines.lost
+    return lines
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -58,16 +58,21 @@ def write_dump(options: Options, console: Console) -> int:
 
 def write_log(options: Options, console: Console) -> int:
     """The dead kernel's log to DUMPFILE, or as it is to standard output with ``-F``."""
+    from pydumpfile.kernel.log_record import counted  # noqa: PLC0415
     from pydumpfile.logfile import write_log_file  # noqa: PLC0415
 
     target = _target(options, options.operands[1:], flattened=False)
     with open_vmcore(options, console) as vmcore:
         _tell_description(vmcore, console)
-        lost = write_log_file(vmcore, target, options.partial_dmesg)
-    if lost:
-        console.warn(f"{lost} messages of the log are not whole, and left out")
+        log = write_log_file(vmcore, target, options.partial_dmesg)
+    if log.unreadable:
+        n = counted(log.unreadable, log.unit)
+        console.warn(f"{n} of the log could not be read; lines in it say where")
+    if log.unfinished:
+        n = counted(log.unfinished, log.unit)
+        console.warn(f"{n} of the log left out: not whole, as if just being written")
     console.say(f"The dmesg log is saved to {target.path}.")
-    return 0
+    return FaultError.exit_code if log.unreadable else 0
 
 
 def reassemble_parts(options: Options, console: Console) -> int:

@@ -32,9 +32,19 @@ class LogLines(Iterator[bytes]):
             raise
 
     @property
-    def lost(self) -> int:
-        """Records so far that are there but not whole, or not readable: left out above."""
-        return self._log.lost
+    def unreadable(self) -> int:
+        """Messages so far that memory which cannot be read has taken: a line says where."""
+        return self._log.unreadable
+
+    @property
+    def unfinished(self) -> int:
+        """Messages so far that are not whole, as if just being written: left out above."""
+        return self._log.unfinished
+
+    @property
+    def unit(self) -> str:
+        """What these count; a log without records has pages of messages."""
+        return self._log.unit
 
 
 def log_lines(vmcore: Vmcore, partial: bool = False, *, callers: bool = True) -> LogLines:

@@ -98,7 +98,7 @@ class RecordBuffer(RecordLog):
             try:
                 text = self._buffer.read(idx + self._header_size, text_len)
             except FaultError:
-                self.lost += 1
+                self.unreadable += 1
                 continue
             yield Record(ts_nsec, caller_id, text)
 
@@ -140,13 +140,15 @@ class RecordBuffer(RecordLog):
 class ByteRing(Log):
     """The log until Linux 3.4: text as printed, time stamps and levels included if any.
 
-    Given out as it is, which is what makedumpfile does. The first line of a full ring has lost its
-    start.
+    Given out as it is, which is what makedumpfile does, but for the pages that cannot be read. The
+    first line of a full ring has lost its start.
 
     :param partial: only what was logged since the log was last cleared (``dmesg -c``).
     :raises MissingFactError: the description lacks a symbol that is needed.
     :raises FaultError: there is no log where it should be.
     """
+
+    unit = "page"
 
     def __init__(self, facts: Facts, memory: AddressSpace, partial: bool) -> None:
         self._buffer = _Buffer(facts, memory)
@@ -163,7 +165,14 @@ class ByteRing(Log):
 
     def lines(self, callers: bool) -> Iterator[bytes]:  # noqa: ARG002 - the ring does not know them
         line = b""
+        told = 0
         for piece in self._pieces():
+            if self.unreadable > told:
+                if line:
+                    yield line + b"\n"
+                    line = b""
+                yield self._gap(self.unreadable - told)
+                told = self.unreadable
             *whole, rest = (line + piece).split(b"\n")
             yield from (each + b"\n" for each in whole)
             line = rest
@@ -172,9 +181,11 @@ class ByteRing(Log):
                 line = b""
         if line:
             yield line + b"\n"
+        if self.unreadable > told:
+            yield self._gap(self.unreadable - told)
 
     def _pieces(self) -> Iterator[bytes]:
-        """The bytes in the order they were printed; what cannot be read is left out."""
+        """The bytes in the order they were printed; what cannot be read is counted."""
         size = self._buffer.size
         left = self._n_bytes
         while left:
@@ -183,5 +194,5 @@ class ByteRing(Log):
             try:
                 yield self._buffer.read(off, n)
             except FaultError:
-                self.lost += 1
+                self.unreadable += 1
             left -= n

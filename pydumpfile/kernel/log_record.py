@@ -36,16 +36,26 @@ class Record(NamedTuple):
 class Log(abc.ABC):
     """One kernel's log. Opening it reads where it lies; its text is read line by line."""
 
-    lost = 0
-    """Records, as far as lines were given: they are there, but not whole or not readable."""
+    unit = "message"
+    """What the two counters count, as far as lines were given."""
+    unreadable = 0
+    """There, but on memory that cannot be read: a marked line stands in their place."""
+    unfinished = 0
+    """Not whole in memory that can be read, mostly because they were just being written."""
 
     @abc.abstractmethod
     def lines(self, callers: bool) -> Iterator[bytes]:
         """Each line with its newline, oldest first.
 
+        Where some could not be read, one line says how many.
+
         :param callers: with a field that says who printed it, where that is known.
         :raises FaultError: the log is damaged such that its next record cannot be found.
         """
+
+    def _gap(self, n: int) -> bytes:
+        """The line in place of ``n`` that could not be read."""
+        return b"[pydumpfile: %s could not be read]\n" % counted(n, self.unit).encode()
 
 
 class RecordLog(Log):
@@ -53,11 +63,25 @@ class RecordLog(Log):
 
     @abc.abstractmethod
     def records(self) -> Iterator[Record]:
-        """What is there, oldest first; raises as :meth:`lines` does."""
+        """What is there, oldest first; raises as :meth:`lines` does.
+
+        What is not given is counted before the next record is.
+        """
 
     def lines(self, callers: bool) -> Iterator[bytes]:
+        told = 0
         for record in self.records():
+            if self.unreadable > told:
+                yield self._gap(self.unreadable - told)
+                told = self.unreadable
             yield from lines_of(record, callers)
+        if self.unreadable > told:
+            yield self._gap(self.unreadable - told)
+
+
+def counted(n: int, unit: str) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
 
 
 def lines_of(record: Record, callers: bool) -> Iterator[bytes]:

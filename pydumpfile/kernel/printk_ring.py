@@ -93,20 +93,27 @@ class PrintkRing(RecordLog):
     def records(self) -> Iterator[Record]:
         record = self._record
         for record_id, desc, info in self._entries():
-            if desc is None or info is None:
-                self.lost += 1
+            if desc is None:
+                self.unreadable += 1
                 continue
             state_var = record.state_var(desc)
             state = state_var >> _ID_BITS
             if state_var & _ID_MASK != record_id or state not in (_COMMITTED, _FINALIZED):
                 # Tail records are given up early, as it suits the text ring: that is no loss.
-                self.lost += state != _REUSABLE or state_var & _ID_MASK != record_id
+                self.unfinished += state != _REUSABLE or state_var & _ID_MASK != record_id
+                continue
+            if info is None:
+                self.unreadable += 1
                 continue
             if record.seq(info) < self._first_seq:
                 continue
-            text = self._text(*record.block(desc), record.text_len(info))
+            try:
+                text = self._text(*record.block(desc), record.text_len(info))
+            except FaultError:
+                self.unreadable += 1
+                continue
             if text is None:
-                self.lost += 1
+                self.unfinished += 1
                 continue
             yield Record(record.ts_nsec(info), record.caller_id(info), text)
 
@@ -136,7 +143,9 @@ class PrintkRing(RecordLog):
     def _text(self, begin: int, end: int, text_len: int) -> Optional[bytes]:
         """The text of the block from logical position ``begin`` to ``end``.
 
-        None if these cannot delimit a block, or its bytes cannot be read.
+        None if these cannot delimit a block.
+
+        :raises FaultError: its bytes cannot be read.
         """
         if begin & end & 1:
             return b"" if (begin, end) == _EMPTY_LINE else None
@@ -156,12 +165,9 @@ class PrintkRing(RecordLog):
             return None
         # In front of the text stands the descriptor's ID. A record longer than its block is
         # damaged; what the block has of it is better than nothing.
-        try:
-            return self._memory.read(
-                self._text_vaddr + start + _WORD_SIZE, min(text_len, size - _WORD_SIZE)
-            )
-        except FaultError:
-            return None
+        return self._memory.read(
+            self._text_vaddr + start + _WORD_SIZE, min(text_len, size - _WORD_SIZE)
+        )
 
     def _check(self, value: int, most: int, what: str) -> None:
         if not 1 <= value <= most:

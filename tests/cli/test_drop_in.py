@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pydumpfile import cli
 from pydumpfile.cli import drop_in
+from pydumpfile.errors import FaultError
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.logfile import write_log_file
 from pydumpfile.sinks import Target, text
@@ -318,6 +320,42 @@ class TestLog:
         assert out == self.TEXT
         keys = dict(line.strip().split(b"=", 1) for line in err.splitlines() if b"=" in line)
         assert {b"OSRELEASE", b"CRASHTIME"} <= set(keys)
+
+    def test_of_which_some_cannot_be_read(self, link: Path, tmp_path: Path) -> None:
+        """It is no whole log, and must not pass for one; what there is of it is written."""
+        core, dmesg = tmp_path / "vmcore", tmp_path / "dmesg"
+        ring = LocklessRing(count_bits=9, size_bits=14)
+        for i in range(400):
+            ring.store(b"message %d" % i, i * 10**9)
+        build_log_core(core, ring.image(PLACE), unmapped=[PLACE.text_vaddr + 4096])
+        out, err = run(link, "--dump-dmesg", core, dmesg, status=1)
+        assert out.endswith(b"makedumpfile Failed.\n")
+        assert b"messages of the log could not be read" in err
+        lines = dmesg.read_bytes().splitlines()
+        marks = [line for line in lines if line.startswith(b"[pydumpfile: ")]
+        assert len(lines) > len(marks) == 1
+        assert cli.main(["-f", "--dump-dmesg", str(core), str(dmesg)]) == FaultError.exit_code
+        assert dmesg.read_bytes().splitlines() == lines
+
+    def test_of_which_nothing_can_be_read(self, link: Path, tmp_path: Path) -> None:
+        core, dmesg = tmp_path / "vmcore", tmp_path / "dmesg"
+        ring = LocklessRing()
+        ring.store(b"Linux version 6.1")
+        vpages = {PLACE.text_vaddr + off for off in (0, 4096)}
+        build_log_core(core, ring.image(PLACE), unmapped=vpages)
+        run(link, "--dump-dmesg", core, dmesg, status=1)
+        assert dmesg.read_bytes() == b"[pydumpfile: 1 message could not be read]\n"
+
+    def test_of_which_the_end_was_being_written(self, link: Path, tmp_path: Path) -> None:
+        """Nothing unusual in a crash, and nothing is lost that anybody has."""
+        core, dmesg = tmp_path / "vmcore", tmp_path / "dmesg"
+        ring = LocklessRing()
+        ring.store(b"Linux version 6.1")
+        ring.store(b"Kernel pan", state="reserved")
+        build_log_core(core, ring.image(PLACE))
+        _, err = run(link, "--dump-dmesg", core, dmesg)
+        assert b"warning: 1 message of the log left out" in err
+        assert dmesg.read_bytes() == b"[    0.000000] [      T0] Linux version 6.1\n"
 
     def test_a_full_disk(self, link: Path, core: Path) -> None:
         with open("/dev/full", "wb") as full:

@@ -25,7 +25,7 @@ def log_of(evidence: Evidence, partial: bool = False, callers: bool = False) -> 
     with pydumpfile.open(evidence.core.vmcore) as vmcore:
         lines = log_lines(vmcore, partial, callers=callers)
         text = b"".join(lines)
-        assert lines.lost == 0
+        assert (lines.unreadable, lines.unfinished) == (0, 0)
         return text
 
 
