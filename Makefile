@@ -33,7 +33,7 @@ kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix
 	@$(VENV)/python -m tests.kernel_lab matrix
 
 service: setup  ## kdump services in whole distributions, and what can go wrong in them (root, half an hour)
-	@$(VENV)/python -m pytest -m service tests/lab/service $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -m service tests/lab $(PYTEST_ARGS)
 
 bench: setup  ## measure beside makedumpfile, into docs/performance.md (a quarter of an hour, on an idle machine)
 	@$(VENV)/python -m tests.bench $(BENCH_ARGS)
