@@ -107,9 +107,13 @@ class _ElfJob:
             sink = ElfSink(output, self._source.header, self._source.notes_phdr, n_loads)
             if stopwatch is not None:
                 self._watch_copying(stopwatch, sink)
-            self._copy(sink, size)
-            self._statistics.lost = Ranges(self._lost).total
-            sink.finish(complete=not self._statistics.incomplete)
+            try:
+                self._copy(sink, size)
+                self._statistics.lost = Ranges(self._lost).total
+                sink.finish(complete=not self._statistics.incomplete)
+            except BaseException:  # a signal's too: what is in the file is to be found there
+                sink.salvage(self._page_size)
+                raise
             self._statistics.bytes_written = output.size
         finally:
             output.close()
@@ -158,6 +162,7 @@ class _ElfJob:
         sink.write_notes(self._source.iter_notes())
         done = 0
         for load in self._source.loads:
+            sink.start_segment(load)
             for part in split_load(load, self._kept_of(load), self._page_size):
                 if not isinstance(part, Extent):
                     sink.end_load(part)

@@ -13,16 +13,17 @@ import pytest
 import pydumpfile
 from pydumpfile import Kind, Level, Statistics
 from pydumpfile.elfdump import dump_elf
-from pydumpfile.errors import OutputError, UnsupportedError, UsageError
+from pydumpfile.errors import OutputError, SizeLimitError, UnsupportedError, UsageError
 from pydumpfile.filter import kept
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import Target
+from pydumpfile.sources import open_source
 from pydumpfile.sources.image import FileImage
 from tests.badmemory import BadMemory
 from tests.builders import BuiltCore, bits
 from tests.conftest import SMALL, Command, CoreMaker
 from tests.formats.test_elf_loads import Page, segments_of
-from tests.sinks.elf_reader import PT_NULL, ElfCore
+from tests.sinks.elf_reader import ElfCore
 from tests.sinks.kdump_reader import Dump
 from tests.test_dump import MACHINES, PAGE, ZERO, _notes_of
 
@@ -273,8 +274,39 @@ def test_interrupted(small: BuiltCore, tmp_path: Path, step: str) -> None:
     core = ElfCore.open(target)
     assert core.incomplete
     assert core.phdrs[0].kind == 4
+    check_salvaged(target, small, at_least=len(kept_of(small, 0)) // 2)
+
+
+def check_salvaged(target: Path, built: BuiltCore, at_least: int) -> None:
+    """It opens; its pages are the original's at level 0, and at least so many are there."""
+    kept_pfns = kept_of(built, 0)
+    core = ElfCore.open(target)
+    assert core.incomplete
     assert all(phdr.offset + phdr.filesz <= len(core.raw) for phdr in core.phdrs)
-    assert any(phdr.kind == PT_NULL for phdr in core.phdrs)
+    source = open_source(str(target))
+    try:
+        assert source.incomplete
+        pfns = [pfn for start, end in source.data for pfn in range(-(-start // PAGE), end // PAGE)]
+        assert len(pfns) >= at_least
+        for pfn in pfns:
+            expected = built.page(pfn) if pfn in kept_pfns else ZERO
+            assert source.read_page(pfn, 12) == expected, hex(pfn)
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("fitting", [0.4, 0.99])
+@pytest.mark.parametrize("machine", ["small", "segments"])
+def test_no_space_left(core_of: CoreMaker, tmp_path: Path, machine: str, fitting: float) -> None:
+    """The pages that did fit are to be had."""
+    built = core_of(MACHINES[machine])
+    target = tmp_path / "core"
+    whole = pydumpfile.dump_elf(built.path, target, 0, dry_run=True).bytes_written
+    limit = int(whole * fitting)
+    with pydumpfile.open(built.path) as vmcore, pytest.raises(SizeLimitError):
+        dump_elf(vmcore, Target(str(target), size_limit=limit), Level(0))
+    assert target.stat().st_size == limit
+    check_salvaged(target, built, at_least=int(limit / PAGE * 0.9))
 
 
 def test_only_of_elf_cores(small: BuiltCore, tmp_path: Path) -> None:

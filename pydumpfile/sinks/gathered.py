@@ -37,6 +37,13 @@ class Gathered:
 
     def flush(self) -> None:
         """Write what was gathered."""
-        self._output.write_at(self._off, self._buffer[: self._used])
-        self._off += self._used
+        used = self._used
+        self._output.write_at(self._off, self._buffer[:used])
+        self._used = 0  # first: an interruption must not have them written a second time
+        self._off += used
+
+    def take(self) -> bytes:
+        """What was gathered and not written, which is forgotten."""
+        taken = bytes(self._buffer[: self._used])
         self._used = 0
+        return taken

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from pydumpfile.errors import SizeLimitError
 from pydumpfile.formats.elf import PT_LOAD, PT_NOTE, Ehdr, Phdr
 from pydumpfile.formats.elf_loads import Load
 from pydumpfile.sinks.elf import ElfSink
@@ -112,6 +113,63 @@ def test_after_any_write_the_file_holds_what_it_says(tmp_path: Path) -> None:
     assert n_described == 3001
     # Everything is on the disk before the header says so, and then the header.
     assert output.syncs == [len(output.writes) - 1, len(output.writes)]
+
+
+def salvaged(path: Path, loads: Sequence[tuple[bytes, Load]], size_limit: int) -> ElfCore:
+    """The core of ``loads``, one segment each, that may not become larger than ``size_limit``."""
+    output = Recorder(path)
+    output.size_limit = size_limit
+    sink = ElfSink(output, HEADER, NOTES, len(loads))
+    sink.write_headers()
+    sink.write_notes([b"n" * 5000])
+
+    def write() -> None:
+        for data, what in loads:
+            sink.start_segment(what.phdr)
+            sink.write(data)
+            sink.end_load(what)
+        sink.finish(complete=True)
+
+    with pytest.raises(SizeLimitError):
+        write()
+    sink.salvage(page_size=4096)
+    output.close()
+    return ElfCore.open(path)
+
+
+@pytest.mark.parametrize("pages_that_fit", [0, 1, 300, 999])
+def test_a_file_that_may_not_grow_tells_of_all_pages_in_it(
+    tmp_path: Path, pages_that_fit: int
+) -> None:
+    """PT_LOADs that were gathered, too, and those whose bytes were: here of three pages each."""
+    rng = Random(4)
+    contents = [rng.randbytes(3 * 4096) for _ in range(400)]
+    loads = [(data, load(data, 4096, i << 20)) for i, data in enumerate(contents)]
+    data_off = 64 + 56 * 401 + 5000
+    core = salvaged(tmp_path / "core", loads, data_off + pages_that_fit * 4096 + 77)
+    assert core.incomplete
+    whole, rest = divmod(pages_that_fit, 3)
+    assert len(core.loads) == whole + bool(rest)
+    for (data, what), phdr in zip(loads[:whole], core.loads):
+        assert phdr._replace(offset=0) == tuple(what.phdr)
+        assert core.bytes_of(phdr)[: len(data)] == data
+    if rest:
+        last = core.loads[-1]
+        assert (last.paddr, last.filesz, last.memsz) == (whole << 20, rest * 4096, rest * 4096)
+        assert core.bytes_of(last) == contents[whole][: rest * 4096]
+
+
+def test_program_headers_do_not_wait_for_a_full_buffer(tmp_path: Path) -> None:
+    """A reset leaves no time to salvage anything."""
+    output = Recorder(tmp_path / "core")
+    data = bytes(1 << 20)
+    sink = ElfSink(output, HEADER, NOTES, 3)
+    sink.write_headers()
+    for i in range(2):
+        sink.write(data)
+        sink.end_load(load(data, 0, i << 30))
+    assert len(ElfCore.open(tmp_path / "core").loads) == 2
+    output.close()
 
 
 def test_not_complete(tmp_path: Path) -> None:
