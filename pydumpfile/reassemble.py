@@ -27,6 +27,7 @@ from pydumpfile.progress import Progress, Throttled
 from pydumpfile.sinks import Target, open_output
 from pydumpfile.sinks.base import Output, refuse_the_input
 from pydumpfile.sinks.gathered import Gathered
+from pydumpfile.sinks.salvage import salvage_pages
 
 _PIECE_SIZE = 1 << 20
 _TABLE_SIZE = 2730 * DESCRIPTOR_SIZE
@@ -61,7 +62,11 @@ def reassemble(paths: Sequence[str], target: Target, progress: Optional[Progress
             refuse_the_input(target.path, target.path, part.path)
         output = open_output(target, parts[0].path)
         try:
-            _Join(parts, output, Throttled(progress)).run()
+            join = _Join(parts, output, Throttled(progress))
+            try:
+                join.run()
+            finally:
+                join.salvage()
         finally:
             output.close()
     return Joined(output.size, tuple(part.path for part in parts if part.is_incomplete))
@@ -250,7 +255,9 @@ class _Join:
         self._descriptor = descriptor_of(self._headers)
         data_off = parts[0].data_off
         self._data = Gathered(output, data_off, _PIECE_SIZE)
-        self._table = Gathered(output, self._headers.descriptors_off, _PIECE_SIZE)
+        self._table = Gathered(output, self._headers.descriptors_off, _TABLE_SIZE)
+        self._described_off = data_off
+        """Up to where the descriptors that are written tell of data."""
         self._zero_off = data_off if self._headers.sub.dump_level & 1 else -1
         """Where the page is that all zero pages share, in the dump as in each part."""
         self._n_pages = sum(part.n_pages for part in parts)
@@ -275,6 +282,12 @@ class _Join:
             output.rewrite_start(header)
         output.end()
 
+    def salvage(self) -> None:
+        """Nothing more will come: have all pages that are in the file described, if any are not."""
+        salvage_pages(
+            self._output, self._data, self._table, self._described_off, self._headers.byte_order
+        )
+
     def _copy_front(self) -> None:
         """Everything between the header and the descriptors."""
         first, headers = self._parts[0], self._headers
@@ -290,7 +303,8 @@ class _Join:
     def _copy_pages(self, part: _Part, table: bytes) -> None:
         """The pages of one piece of a part's table; neighbours in the file are copied at once."""
         moved = bytearray(table)
-        start = end = 0  # of the data that is to be copied, in the part
+        extents = []  # of the data that is to be copied, in the part
+        start = end = 0
         new_off = self._data.end_off
         for i, (off, size, flags, page_flags) in enumerate(self._descriptor.iter_unpack(table)):
             if off == self._zero_off or (off == 0 == size and part.is_incomplete):
@@ -301,15 +315,17 @@ class _Join:
                 )
                 continue
             if off != end:
-                self._copy_data(part, start, end)
+                extents.append((start, end))
                 start = off
             end = off + size
             self._descriptor.pack_into(moved, i * DESCRIPTOR_SIZE, new_off, size, flags, page_flags)
             new_off += size
-        self._copy_data(part, start, end)
+        extents.append((start, end))
         if not self._table.has_room(len(moved)):
             self._flush()
-        self._table.write(moved)
+        self._table.write(moved)  # known, should there be no space for all of the data
+        for extent in extents:
+            self._copy_data(part, *extent)
         self._done += len(table) // DESCRIPTOR_SIZE
         self._progress("copying pages", self._done, self._n_pages)
 
@@ -358,3 +374,4 @@ class _Join:
     def _flush(self) -> None:
         self._data.flush()
         self._table.flush()
+        self._described_off = self._data.end_off

@@ -13,8 +13,8 @@ from pydumpfile.errors import OutputError, SizeLimitError, UsageError
 
 _ADVICE = {
     errno.EEXIST: "give -f to overwrite it",
-    errno.ENOSPC: "make room, give another target, or write less (-d 31, -z)",
-    errno.EDQUOT: "make room, give another target, or write less (-d 31, -z)",
+    errno.ENOSPC: "make room, or give another target",
+    errno.EDQUOT: "make room, or give another target",
     errno.EPIPE: "whoever was to read it has gone",
 }
 
@@ -65,6 +65,10 @@ class Output(ABC):
     def read_at(self, off: int, size: int) -> bytes:
         """``size`` bytes at ``off``, of what was written before; only if it ``reads_back``."""
         raise NotImplementedError(f"{self.path} cannot be read back: {size} bytes at {off:#x}")
+
+    def shorten(self, size: int) -> None:
+        """Give up all behind the first ``size`` bytes; only if it ``reads_back``."""
+        raise NotImplementedError(f"{self.path} cannot be cut to {size} bytes")
 
     def _fitting(self, off: int, data: Bytes) -> memoryview:
         """As much of ``data``, which is to come at ``off``, as the limit allows."""

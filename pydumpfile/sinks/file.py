@@ -58,6 +58,13 @@ class OutputFile(Output):
             raise OutputError(self.path, errno.EIO, f"reading back {size} bytes at {off:#x}")
         return data
 
+    def shorten(self, size: int) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._failed(error, f"cutting the dump to {size:#x}") from error
+        self.size = size
+
     def sync(self) -> None:
         try:
             os.fsync(self._fd)

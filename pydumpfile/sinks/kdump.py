@@ -3,7 +3,8 @@
 
 From its first byte to the last but one the file says that it is incomplete. Data goes out before
 the descriptors that point at it, so that a dump cut short has empty descriptors, which readers know
-as lost pages, and no wild ones. Nothing but the header is ever written twice, and nothing needs to
+as lost pages, and no wild ones; where it is cut short for a reason that is noticed, whatever pages
+are in it get theirs. Nothing but the header is ever written twice, and nothing needs to
 be read back, so that the output may be a stream.
 """
 
@@ -25,6 +26,7 @@ from pydumpfile.formats.kdump import (
 from pydumpfile.pfn import Range
 from pydumpfile.sinks.base import Bytes, Output
 from pydumpfile.sinks.gathered import Gathered
+from pydumpfile.sinks.salvage import salvage_pages
 
 _DATA_BUFFER_SIZE = 1 << 20
 _DESCRIPTOR_BUFFER_SIZE = 64 << 10
@@ -74,6 +76,8 @@ class KdumpSink:
         self._layout = Layout.plan(subject.page_size, behind_sub_header, subject.max_mapnr)
         self._descriptors = Gathered(output, self._layout.descriptors_off, _DESCRIPTOR_BUFFER_SIZE)
         self._data = Gathered(output, 0, 0)
+        self._described_off = 0
+        """Up to where the descriptors that are written tell of data."""
         self.zero_off = 0
         """Where the shared zero page is; 0 if there is none."""
 
@@ -133,6 +137,7 @@ class KdumpSink:
         data_off = self._layout.data_off(n_pages)
         self._output.extend(data_off)  # a dump cut short here has empty descriptors
         self._data = Gathered(self._output, data_off, self._data_buffer_size)
+        self._described_off = data_off
         if share_zero:
             self.zero_off = data_off
             self._data.write(bytes(self._subject.page_size))
@@ -149,10 +154,10 @@ class KdumpSink:
         """
         if lost:
             descriptors = _with_lost(descriptors, lost)
-        self._data.write(data)
         if not self._descriptors.has_room(len(descriptors)):
             self._flush()
-        self._descriptors.write(descriptors)
+        self._descriptors.write(descriptors)  # known, should there be no space for all of the data
+        self._data.write(data)
 
     def finish(self, complete: bool) -> None:
         """Write what is left, wait for the disk, and only then mark the dump complete, if it is."""
@@ -172,12 +177,16 @@ class KdumpSink:
 
     def close(self) -> None:
         """Let go of the file; without :meth:`finish` it stays marked incomplete."""
-        self._output.close()
+        try:
+            salvage_pages(self._output, self._data, self._descriptors, self._described_off)
+        finally:
+            self._output.close()
 
     def _flush(self) -> None:
         """Data first, then the descriptors that point at it."""
         self._data.flush()
         self._descriptors.flush()
+        self._described_off = self._data.end_off
 
     def _header(self, incomplete: int) -> bytes:
         subject, layout = self._subject, self._layout
