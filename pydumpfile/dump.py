@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional, Union
 
 from pydumpfile.bitmap import Bitmap
@@ -182,7 +183,8 @@ class _Job:
             self._statistics.bytes_written = sink.size
         finally:
             sink.close()
-        self._collect_warnings()
+        warnings = warnings_of(self._filter, self._statistics, "not in the dump")
+        self._statistics.warnings.extend(warnings)
         return self._statistics
 
     def _open_sink(self) -> Union[KdumpSink, SplitSink]:
@@ -259,21 +261,22 @@ class _Job:
                 self._progress("copying pages", done, statistics.kept)
         statistics.copy_seconds = time.monotonic() - started
 
-    def _collect_warnings(self) -> None:
-        """What the operator has to know although the dump could be written."""
-        statistics = self._statistics
-        warnings = statistics.warnings
-        warnings.extend(self._filter.doubts())
-        if statistics.lost:
-            warnings.append(
-                f"{statistics.lost} pages could not be read and are not in the dump, which stays "
-                "marked incomplete; all others are"
-            )
-        if statistics.source_incomplete:
-            warnings.append(
-                f"{self._vmcore.source.path} is marked incomplete, and so is what was made of it"
-            )
-        if self._vmcore.source.is_live:
-            warnings.append("this is the memory of a running kernel, which changed meanwhile")
-        if not self._vmcore.utsname_bytes:
-            warnings.append("the kernel's name and version could not be read")
+
+def warnings_of(page_filter: PageFilter, statistics: Statistics, lost_are: str) -> Iterator[str]:
+    """What the operator has to know although the dump could be written, of any format.
+
+    :param lost_are: where the pages are that could not be read.
+    """
+    vmcore = page_filter.vmcore
+    yield from page_filter.doubts()
+    if statistics.lost:
+        yield (
+            f"{statistics.lost} pages could not be read and are {lost_are}, which stays marked "
+            "incomplete; all others are as they were"
+        )
+    if statistics.source_incomplete:
+        yield f"{vmcore.source.path} is marked incomplete, and so is what was made of it"
+    if vmcore.source.is_live:
+        yield "this is the memory of a running kernel, which changed meanwhile"
+    if not vmcore.utsname_bytes:
+        yield "the kernel's name and version could not be read"

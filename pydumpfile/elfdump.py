@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional
 
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.bitruns import runs
-from pydumpfile.dump import COPYING_STAGES, JUDGING_STAGES, Statistics
+from pydumpfile.dump import COPYING_STAGES, JUDGING_STAGES, Statistics, warnings_of
 from pydumpfile.errors import FaultError, UnsupportedError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.kept import KeptPages
@@ -117,7 +117,8 @@ class _ElfJob:
             self._statistics.bytes_written = output.size
         finally:
             output.close()
-        self._statistics.warnings.extend(self._warnings())
+        warnings = warnings_of(self._filter, self._statistics, "zeros in the dump")
+        self._statistics.warnings.extend(warnings)
         return self._statistics
 
     def _watch_judging(self, stopwatch: Stopwatch) -> None:
@@ -214,17 +215,6 @@ class _ElfJob:
         for run in self._kept.runs(first_pfn, end_pfn):
             low, high = (pfn << self._page_shift for pfn in run)
             yield max(low, start), min(high, end)
-
-    def _warnings(self) -> Iterator[str]:
-        """What the operator has to know although the dump could be written."""
-        yield from self._filter.doubts()
-        if self._lost:
-            yield (
-                f"{self._statistics.lost} pages could not be read and are zeros in the dump, which "
-                "stays marked incomplete; all others are as they were"
-            )
-        if self._statistics.source_incomplete:
-            yield f"{self._source.path} is marked incomplete, and so is what was made of it"
 
 
 class KeptWindows:

@@ -83,6 +83,20 @@ def test_pages_are_judged_as_in_a_vmcore(small: BuiltCore, kcore: Path, level: i
     assert [window.first_pfn for window in windows] == [0]
 
 
+@pytest.mark.parametrize("elf", [False, True])
+def test_a_dump_of_it_says_what_to_think_of_it(
+    kcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elf: bool
+) -> None:
+    """As well as what would be said of any other image."""
+    monkeypatch.setattr(Vmcore, "utsname_bytes", b"")
+    write = pydumpfile.dump_elf if elf else pydumpfile.dump
+    with Vmcore.open(str(kcore)) as vmcore:
+        statistics = write(vmcore, tmp_path / "dump", 31)
+    running, nameless = statistics.warnings[-2:]
+    assert "running kernel, which changed meanwhile" in running
+    assert "name and version" in nameless
+
+
 def test_what_a_crash_kernel_would_have_is_no_memory(small: BuiltCore, kcore: Path) -> None:
     (kcore.parent / "iomem").write_text(
         "00001000-0009ebff : System RAM\n00100000-027fffff : System RAM\n"
