@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a smaller dump helps against; the last is -L's too."""
+_WRITE_LESS = "a smaller dump may fit (-d 31, -z)"
 
 
 _INCOMPLETE = "This is an incomplete dumpfile, but might analyzable."
@@ -180,6 +181,7 @@ def _dump_with_retries(
             if target.fd is not None or next_level is None:
                 if target.fd is None and not target.dry_run:
                     console.say(_INCOMPLETE)
+                error.message += f"; {_WRITE_LESS}"
                 raise
             console.say(f"Retry to create a dumpfile by dump_level({next_level}).")
             warning = f"no space for a dump of level {level}: trying again at level {next_level}"

@@ -127,6 +127,8 @@ def test_a_full_disk(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 act()
         assert caught.value.errno == errno.ENOSPC
         assert "marked incomplete" in str(caught.value)
+        assert "; make room, or give another target;" in str(caught.value)
+        assert "-d 31" not in str(caught.value)  # it may be no dump that is filtered
     output.close()
 
 
