@@ -40,9 +40,12 @@ def count_pages(vmcore: Vmcore, progress: Optional[Progress] = None) -> MemUsage
 
     :raises MissingFactError: the kernel does not say enough about itself.
     :raises FaultError: its tables cannot be read.
+    :raises FormatError: what it says cannot be.
     """
     tell = Throttled(progress)
     page_filter = PageFilter(vmcore, Level.of(MAX_LEVEL))
+    if page_filter.handicap:  # enough to dump a dump of level 31 once more, but not to count
+        raise page_filter.handicap.within("no page was judged")
     nonzero = NonzeroFilter(page_filter)
     kept = 0
     for window in nonzero.windows():

@@ -11,6 +11,8 @@ from enum import IntFlag
 from typing import TYPE_CHECKING, NoReturn, Optional, TextIO, Union
 
 from pydumpfile.report.summary import format_size
+from pydumpfile.sinks import STDOUT
+from pydumpfile.sinks.base import output_error
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -78,6 +80,17 @@ class Console:
         """What everybody wants to know."""
         if self._level & MessageLevel.COMMON:
             write_line(text, self._out)
+
+    def product(self, text: str) -> None:
+        """What was asked for itself, and not just something about it.
+
+        :raises OutputError: it cannot be written, so nothing was done.
+        """
+        if self._level & MessageLevel.COMMON:
+            try:
+                print(text, file=self._out, flush=True)
+            except OSError as error:
+                raise output_error(STDOUT, error, "writing what was asked for") from error
 
     def detail(self, text: str) -> None:
         """What somebody looks for."""

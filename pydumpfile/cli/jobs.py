@@ -119,7 +119,7 @@ def show_help() -> int:
     """``--help``."""
     from pydumpfile.cli.help import help_text  # noqa: PLC0415
 
-    Console().say(help_text())
+    Console().product(help_text())
     return 0
 
 
@@ -130,13 +130,15 @@ def show_version(console: Console) -> int:
 
     reasons = available()
     if console.drop_in:
-        console.say(f"{NAME}: version {SURFACE} (as pydumpfile {VERSION} understands it)")
+        lines = [f"{NAME}: version {SURFACE} (as pydumpfile {VERSION} understands it)"]
         for name in ("lzo", "snappy", "zstd"):
-            console.say(f"{name}\t{'disabled' if reasons[name] else 'enabled'}")
-        return 0
-    console.say(f"pydumpfile {VERSION}")
-    for name in NAMES[1:]:
-        console.say(f"{name}\t{'disabled: ' + reasons[name] if reasons[name] else 'enabled'}")
+            lines.append(f"{name}\t{'disabled' if reasons[name] else 'enabled'}")
+    else:
+        lines = [f"pydumpfile {VERSION}"]
+        for name in NAMES[1:]:
+            state = f"disabled: {reasons[name]}" if reasons[name] else "enabled"
+            lines.append(f"{name}\t{state}")
+    console.product("\n".join(lines))
     return 0
 
 

@@ -21,5 +21,5 @@ def show_mem_usage(options: Options, console: Console) -> int:
                 progress.close()
     for doubt in usage.doubts:
         console.warn(doubt)
-    console.say(f"\n{table(usage)}")
+    console.product(f"\n{table(usage)}")
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Optional, Protocol
 
 from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
-from pydumpfile.errors import FaultError, FormatError, MissingFactError
+from pydumpfile.errors import FaultError, FormatError, MissingFactError, PydumpfileError
 from pydumpfile.filter.freelist import FreeLists
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.filter.plan import Plan, make_plan, marks_free_pages, needs_scan
@@ -93,7 +93,7 @@ class PageFilter:
         self._among_free = False
         """All pages judged last were free, so that the next may be."""
         self._straddles = False
-        self.handicap = ""
+        self.handicap: Optional[PydumpfileError] = None
         """Why nothing is known of any page, where the level does without."""
         self.candidates = self._pages(vmcore.source.data)
         """Pfns of which the file has a byte; an earlier filter left out the others."""
@@ -105,7 +105,7 @@ class PageFilter:
         except (MissingFactError, FormatError, FaultError) as error:
             if level & ~Level.ZERO & ~before:
                 raise
-            self.handicap = str(error)
+            self.handicap = error
 
     def _pages(self, memory: AddressSet) -> PageSet:
         """The pfns of physical addresses."""

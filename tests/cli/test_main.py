@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 import pydumpfile
 from pydumpfile import cli
-from pydumpfile.errors import FaultError, PydumpfileError
+from pydumpfile.errors import FaultError, OutputError, PydumpfileError
 from pydumpfile.sources.elf import ElfSource
 from tests.builders import BuiltCore
 from tests.conftest import SMALL, Command, CoreMaker
@@ -254,29 +255,54 @@ def test_the_capture_path_loads_only_what_it_uses(small: BuiltCore, tmp_path: Pa
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@contextlib.contextmanager
+def unwritable(where: str) -> Iterator[int]:
+    """A descriptor that refuses what is written to it."""
+    if where == "/dev/full":
+        stream = os.open(where, os.O_WRONLY)
+    else:
+        reader, stream = os.pipe()
+        os.close(reader)
+    try:
+        yield stream
+    finally:
+        os.close(stream)
+
+
 @pytest.mark.parametrize("which", ["stdout", "stderr"])
 @pytest.mark.parametrize("where", ["/dev/full", "a closed pipe"])
 def test_messages_that_cannot_be_written_do_not_spoil_the_dump(
     small: BuiltCore, tmp_path: Path, which: str, where: str
 ) -> None:
     arguments = [sys.executable, "-m", "pydumpfile", "-d", "31", "--message-level", "15"]
-    stream: Optional[int] = None
-    if where == "/dev/full":
-        stream = os.open(where, os.O_WRONLY)
-    else:
-        reader, stream = os.pipe()
-        os.close(reader)
     other = "stderr" if which == "stdout" else "stdout"
-    try:
+    with unwritable(where) as stream:
         done = subprocess.run(
             [*arguments, str(small.path), str(tmp_path / "dump")], check=False, timeout=300,
             **{which: stream, other: subprocess.PIPE},  # type: ignore[call-overload]
         )  # fmt: skip
-    finally:
-        os.close(stream)
     assert not Dump(tmp_path / "dump").incomplete
     assert done.returncode == 0
     assert b"Traceback" not in (done.stderr or b"")
+
+
+@pytest.mark.parametrize("program", ["pydumpfile", "makedumpfile"])
+@pytest.mark.parametrize("where", ["/dev/full", "a closed pipe"])
+@pytest.mark.parametrize("asked", ["--mem-usage", "-v", "--help"])
+def test_an_answer_that_cannot_be_written_is_none(
+    small: BuiltCore, asked: str, where: str, program: str
+) -> None:
+    """Unlike a message, it is all that was wanted."""
+    code = f"import sys; sys.argv[0] = {program!r}; from pydumpfile.cli import entry; entry()"
+    arguments = [asked, str(small.path)] if asked == "--mem-usage" else [asked]
+    with unwritable(where) as stream:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], check=False, timeout=300,
+            stdout=stream, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    assert done.returncode == (1 if program == "makedumpfile" else OutputError.exit_code)
+    assert b"pydumpfile: STDOUT: writing what was asked for: " in done.stderr
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
 
 
 def test_the_installed_command() -> None:

@@ -67,6 +67,23 @@ def test_of_a_kernel_that_says_nothing(
     assert said == "" and "VMCOREINFO" in complaints
 
 
+@pytest.mark.parametrize(("program", "status"), [("pydumpfile", 6), ("makedumpfile", 1)])
+def test_of_a_dump_of_which_no_page_can_be_judged(
+    capsys: pytest.CaptureFixture[str], small: BuiltCore, tmp_path: Path, program: str, status: int
+) -> None:
+    """It could be dumped once more, as nothing is left to be judged; but not be counted."""
+    path = tmp_path / "dump"
+    pydumpfile.dump(small.path, path, 31)
+    content = path.read_bytes()
+    assert content.count(b"OFFSET(page.flags)") == 1
+    path.write_bytes(content.replace(b"OFFSET(page.flags)", b"OFFSET(page.wrong)"))
+    assert cli.main(["--mem-usage", str(path)], program) == status
+    said, complaints = capsys.readouterr()
+    assert "KERN_DATA" not in said
+    assert "pydumpfile: no page was judged: " in complaints and "page.flags" in complaints
+    assert cli.main(["-d", "31", str(path), str(tmp_path / "again")]) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [("0xffffffff81000000", 0xFFFFFFFF81000000), ("ffffffff81000000", 0xFFFFFFFF81000000),
