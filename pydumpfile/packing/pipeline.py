@@ -237,7 +237,12 @@ class Crew:
         """An idle copier that has taken the next batch, if there is one."""
         if not self._idle or self._all_taken:
             return None
-        copier = next(self._takes, None)
+        try:
+            copier = next(self._takes, None)
+        except BaseException as error:
+            self._failure = error  # before anybody can take this for the end of all windows
+            self._stopped = True
+            raise
         if copier is None:
             self._all_taken = True
             self._change.notify_all()

@@ -124,11 +124,26 @@ def test_writing_fails_on_whatever_thread():
             raise OSError("no space")
         written.append(copier.pfn)
 
-    written = []
+    written, before = [], threading.active_count()
     with pytest.raises(OSError, match="no space"), _crew([], 3, write) as crew:
         list(crew)
     assert written == list(range(123))
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 8])
+def test_windows_that_fail_are_not_the_end_of_them(n_threads):
+    def windows():
+        yield Bitmap(0, 40)
+        raise ZeroDivisionError("judging once more")
+
+    copiers = [_FakeCopier([]) for _ in range(n_copiers(n_threads))]
+    for _ in range(50):
+        with (
+            pytest.raises(ZeroDivisionError, match="judging once more"),
+            Crew(windows(), copiers, n_threads, lambda _: None) as crew,
+        ):
+            list(crew)
 
 
 def test_a_batch_that_fails_stops_all_behind_it():
@@ -143,11 +158,12 @@ def test_a_batch_that_fails_stops_all_behind_it():
 
 
 def test_the_caller_may_leave_early():
+    before = threading.active_count()
     with _crew([], 3, lambda _: None) as crew:
         for copier in crew:
             if copier.pfn == 30:
                 break
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
 
 
 def test_threads_that_the_system_refuses_are_done_without(monkeypatch):
