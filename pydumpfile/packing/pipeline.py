@@ -115,8 +115,8 @@ class Copier:
 
 
 def n_copiers(n_threads: int) -> int:
-    """How many copiers keep ``n_threads`` busy: two more, waiting for an older one."""
-    return 1 if n_threads == 1 else n_threads + 2
+    """How many copiers keep ``n_threads`` busy: one more, which waits for an older one."""
+    return 1 if n_threads == 1 else n_threads + 1
 
 
 class Crew:
