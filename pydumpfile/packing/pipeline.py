@@ -153,15 +153,21 @@ class Crew:
         """Batches not yet given back."""
         self._stopped = False
         self._failure: Optional[BaseException] = None
-        self._threads = [threading.Thread(target=self._help) for _ in range(n_threads - 1)]
+        self._n_threads = n_threads
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Crew:
-        for i, thread in enumerate(self._threads):
-            try:
+        try:
+            for _ in range(self._n_threads - 1):
+                thread = threading.Thread(target=self._help)
                 thread.start()
-            except RuntimeError:  # no memory for its stack, or too many processes
-                del self._threads[i:]
-                break
+                self._threads.append(thread)
+        except RuntimeError:  # no memory for its stack, or too many processes
+            pass
+        except BaseException as error:  # a signal: nobody will leave what was not entered
+            self._failure = error
+            self._stop()
+            raise
         return self
 
     def __exit__(

@@ -173,3 +173,20 @@ def test_threads_that_the_system_refuses_are_done_without(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with _crew([], 5, lambda _: None) as crew:
         assert [copier.pfn for copier in crew] == list(range(400))
+
+
+def test_a_signal_while_threads_start_leaves_none_behind(monkeypatch):
+    def interrupted(thread):
+        started.append(thread)
+        start(thread)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+
+    start, started = threading.Thread.start, []
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), _crew([], 5, lambda _: None):
+        pass
+    for thread in started:
+        thread.join(60)
+    assert len(started) == 3
+    assert not any(thread.is_alive() for thread in started)
