@@ -19,6 +19,9 @@ N_LEVELS = 32
 _CRASHKERNEL_MIB = 256
 # Python and its libraries are in the crash kernel's memory twice while it boots.
 _MEMORY_MIB = 1024
+# The crash kernel is put below 4 GiB, in one piece: above or below the kernel, wherever KASLR has
+# put that.
+_BELOW_4G_MIB = 3 * _CRASHKERNEL_MIB
 _COMPLAINTS = re.compile(
     r"^.*(?:\bWARNING:|\bBUG:|\bKASAN:|\bUBSAN:|Oops|general protection|Call Trace"
     r"|page allocation failure|soft lockup|blocked for more than).*$",
@@ -57,7 +60,7 @@ def _case(name: str, steps: str, *, holes: bool = False, sanitized: bool = False
         f"{steps}messages end\n",
         memory_mib=_MEMORY_MIB * times,
         crashkernel_mib=_CRASHKERNEL_MIB * times,
-        machine=f"max-ram-below-4g={_MEMORY_MIB * times // 2}M",
+        machine=f"max-ram-below-4g={_BELOW_4G_MIB * times}M",
         first_parameters="hugepages=20" if sanitized else "",
         holes=holes,
         python=True,
