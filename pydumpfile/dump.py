@@ -244,6 +244,7 @@ class _Job:
         """Write the pages that the 2nd bitmap keeps."""
         started = time.monotonic()
         statistics = self._statistics
+        self._vmcore.source.drop_views()  # the copiers have windows of their own
 
         def write(copier: Copier) -> None:
             packed = copier.lay_out(sink.next_data_off, sink.zero_off)

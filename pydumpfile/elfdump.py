@@ -159,6 +159,9 @@ class _ElfJob:
     def _copy(self, sink: ElfSink, size: int) -> None:
         """Write all of the core."""
         started = time.monotonic()
+        self._source.drop_views()
+        if self._nonzero:
+            self._nonzero.drop_views()
         sink.write_headers()
         sink.write_notes(self._source.iter_notes())
         done = 0

@@ -464,6 +464,21 @@ def test_a_level_of_its_own_keeps_what_it_should(small: BuiltCore, tmp_path: Pat
         assert statistics.left_out[Kind.FREE] == small.counts(level)["free"]
 
 
+def test_what_judged_pages_holds_no_window_while_they_are_copied(
+    small: BuiltCore, tmp_path: Path
+) -> None:
+    """Each is 8 MiB of memory."""
+    seen = []
+
+    def count_windows(step: str, done: int, total: int) -> None:
+        del done, total
+        if step == "copying pages":
+            seen.append(Path("/proc/self/maps").read_text("utf-8").count(str(small.path)))
+
+    pydumpfile.dump(small.path, tmp_path / "dump", progress=count_windows, n_threads=1)
+    assert seen and max(seen) == 1
+
+
 def test_closing_is_left_to_who_opened(small: BuiltCore, tmp_path: Path) -> None:
     with closing(pydumpfile.open(small.path)) as vmcore:
         for name in ("one", "other"):

@@ -71,6 +71,10 @@ class NonzeroFilter:
         """One like this that has judged nothing yet."""
         return NonzeroFilter(self._filter.another())
 
+    def drop_views(self) -> None:
+        """Give back the memory that looking at pages takes, until it goes on."""
+        self._source.drop_views()
+
     def window_bounds(self) -> Iterator[Range]:
         """See :meth:`pydumpfile.filter.classify.PageFilter.window_bounds`."""
         return self._filter.window_bounds()

@@ -84,6 +84,10 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
+    def drop_views(self) -> None:
+        """Give back the memory that views take, until the next is asked for."""
+
+    @abc.abstractmethod
     def iter_notes(self) -> Iterator[bytes]:
         """The notes, all ``notes_size`` bytes of them, in pieces of bounded size."""
 

@@ -24,6 +24,7 @@ from pydumpfile.errors import (
 from pydumpfile.formats import elf
 from pydumpfile.pfn import Range, Ranges
 from pydumpfile.sources.base import MAX_PADDR, Source, UnreadableError
+from pydumpfile.sources.filebytes import room_for
 from pydumpfile.sources.image import Image
 from pydumpfile.sources.notes import MAX_NOTES_SIZE, survey_notes
 
@@ -102,6 +103,9 @@ class ElfSource(Source):
         twin._file = self._image.windows(self._use_mmap)
         return twin
 
+    def drop_views(self) -> None:
+        self._file.drop_views()
+
     def iter_notes(self) -> Iterator[bytes]:
         for note in self._notes:
             for done in range(0, note.p_filesz, _NOTES_PIECE_SIZE):
@@ -123,7 +127,7 @@ class ElfSource(Source):
 
     def _assemble(self, paddr: int, size: int, wanted: Sequence[Range]) -> memoryview:
         """A copy of the wanted ranges, piece by piece from wherever the file has them."""
-        copy = memoryview(bytearray(size))
+        copy = room_for(size)
         for start, end in wanted:
             while start < end:
                 run = self._run_at(paddr + start)

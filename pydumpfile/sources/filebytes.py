@@ -13,6 +13,7 @@ succeed on the same pages before.
 from __future__ import annotations
 
 import abc
+import contextlib
 import errno
 import functools
 import mmap
@@ -28,6 +29,8 @@ WINDOW_SIZE = 8 << 20
 _MADV_POPULATE_READ = 22
 _SPARSE = 16
 """Of so many bytes one is wanted: then to map it costs more than to copy it."""
+_MOST_TOUCHED = 1 << 20
+"""Bytes of a buffer for such views that stay resident."""
 _GRANULE = mmap.ALLOCATIONGRANULARITY
 
 
@@ -44,6 +47,10 @@ class FileBytes(abc.ABC):
         Only the ``wanted`` ranges, relative to ``off``, need to be right; all if None.
         """
 
+    @abc.abstractmethod
+    def drop_views(self) -> None:
+        """Give back the memory that views take, until the next is asked for."""
+
     def read_into(self, off: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``off`` on, by pread."""
         done = 0
@@ -59,14 +66,39 @@ class ReadFile(FileBytes):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._buffer = memoryview(bytearray(0))
+        self._buffer = memoryview(b"")
 
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         if size > len(self._buffer):
-            self._buffer = memoryview(bytearray(size))
+            self._buffer = room_for(size)
         for start, end in wanted if wanted is not None else ((0, size),):
             self.read_into(off + start, self._buffer[start:end])
         return self._buffer[:size]
+
+    def drop_views(self) -> None:
+        self._buffer = memoryview(b"")
+
+
+class _FewBytes(ReadFile):
+    """The same for a few bytes here and there, of whose places few stay resident."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._touched = 0
+
+    def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
+        ranges = wanted if wanted is not None else ((0, size),)
+        touched = sum(
+            align_up(end, _GRANULE) - align_down(start, _GRANULE) for start, end in ranges
+        )
+        if self._touched + touched > _MOST_TOUCHED:
+            self.drop_views()
+        self._touched += touched
+        return super().view(off, size, ranges)
+
+    def drop_views(self) -> None:
+        super().drop_views()
+        self._touched = 0
 
 
 class MappedFile(FileBytes):
@@ -75,11 +107,10 @@ class MappedFile(FileBytes):
     def __init__(self, fd: int, populate: bool) -> None:
         super().__init__(fd)
         self._populate = populate
-        self._sparse = ReadFile(fd)
+        self._sparse = _FewBytes(fd)
         self._size = os.fstat(fd).st_size
         self._window: Optional[mmap.mmap] = None
-        self._window_off = 0
-        self._window_end = 0
+        self._window_off = self._window_end = 0
 
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         if off + size > self._size:
@@ -97,10 +128,14 @@ class MappedFile(FileBytes):
                 self._window.madvise(_MADV_POPULATE_READ, page, at + end - page)
         return memoryview(self._window)[at : at + size]
 
-    def _slide(self, off: int, size: int) -> None:
-        """Map a window that starts at ``off``; the old one goes with the last view of it."""
+    def drop_views(self) -> None:
+        self._sparse.drop_views()
         self._window = None
         self._window_off = self._window_end = 0
+
+    def _slide(self, off: int, size: int) -> None:
+        """Map a window that starts at ``off``; the old one goes with the last view of it."""
+        self.drop_views()
         start = align_down(off, _GRANULE)
         end = min(max(align_up(off + size, _GRANULE), start + WINDOW_SIZE), self._size)
         try:
@@ -111,6 +146,23 @@ class MappedFile(FileBytes):
             raise OSError(errno.EFAULT, "the file ends here") from error
         self._window_off = start
         self._window_end = end
+
+
+def room_for(size: int) -> memoryview:
+    """``size`` bytes of zeros, of which only what is touched becomes resident.
+
+    A bytearray is resident from the start, since it is filled; and of large pages, which some
+    kernels give to whoever does not refuse them, one byte would take 2 MiB.
+
+    :raises MemoryError: the process may not have so many.
+    """
+    try:
+        room = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no room for {size} bytes: {error.strerror}") from error
+    with contextlib.suppress(OSError):  # a kernel without them
+        room.madvise(mmap.MADV_NOHUGEPAGE)
+    return memoryview(room)
 
 
 def open_bytes(fd: int, use_mmap: bool = True) -> FileBytes:

@@ -23,7 +23,7 @@ from pydumpfile.formats.flattened import (
     unpack_record,
 )
 from pydumpfile.pfn import Range
-from pydumpfile.sources.filebytes import FileBytes
+from pydumpfile.sources.filebytes import FileBytes, room_for
 from pydumpfile.sources.image import FileImage, Image
 
 _MAX_CHAINS = 256
@@ -150,17 +150,21 @@ class _FlattenedBytes(FileBytes):
         super().__init__(stream.fd)
         self._image = image
         self._stream = stream
-        self._buffer = memoryview(bytearray(0))
+        self._buffer = memoryview(b"")
 
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         first = next(self._image.pieces(off, off + size))
         if first.end == off + size and first.place is not None:
             return self._stream.view(first.place, size, wanted)
         if size > len(self._buffer):
-            self._buffer = memoryview(bytearray(size))
+            self._buffer = room_for(size)
         for start, end in wanted if wanted is not None else ((0, size),):
             self.read_into(off + start, self._buffer[start:end])
         return self._buffer[:size]
+
+    def drop_views(self) -> None:
+        self._stream.drop_views()
+        self._buffer = memoryview(b"")
 
     def read_into(self, off: int, buffer: memoryview) -> None:
         if off + len(buffer) > self._image.size:

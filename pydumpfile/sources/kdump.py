@@ -16,6 +16,7 @@ from pydumpfile.formats.diskdump import START_SIZE, Headers, parse_headers
 from pydumpfile.formats.kdump import DUMP_DH_COMPRESSED_INCOMPLETE, DUMP_DH_EXCLUDED_VMEMMAP
 from pydumpfile.pfn import Range, align_down
 from pydumpfile.sources.base import MAX_PADDR, Source
+from pydumpfile.sources.filebytes import room_for
 from pydumpfile.sources.image import Image
 from pydumpfile.sources.notes import MAX_NOTES_SIZE, survey_notes, vmcoreinfo_note
 from pydumpfile.sources.pagestore import PageStore
@@ -67,13 +68,17 @@ class KdumpSource(Source):
         self.exists = PageAddresses(existing, self._shift)
         self.data = PageAddresses(kept, self._shift)
         self._store = PageStore(image, headers, use_mmap)
-        self._buffer = memoryview(bytearray(0))
+        self._buffer = memoryview(b"")
 
     def another(self) -> KdumpSource:
         twin = copy.copy(self)
         twin._store = self._store.another()
-        twin._buffer = memoryview(bytearray(0))
+        twin._buffer = memoryview(b"")
         return twin
+
+    def drop_views(self) -> None:
+        self._store.drop_views()
+        self._buffer = memoryview(b"")
 
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         shift = self._shift
@@ -82,7 +87,7 @@ class KdumpSource(Source):
             return memoryview(self._store.page(first_pfn))[into_page : into_page + size]
         needed = into_page + size
         if len(self._buffer) < needed:
-            self._buffer = memoryview(bytearray(-(-needed >> shift) << shift))
+            self._buffer = room_for(-(-needed >> shift) << shift)
         spans = _page_spans(paddr, wanted if wanted is not None else ((0, size),), shift)
         self._store.fill(self._buffer, first_pfn, spans)
         return self._buffer[into_page:needed]

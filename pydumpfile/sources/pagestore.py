@@ -77,6 +77,10 @@ class PageStore:
         self._chunks: OrderedDict[int, int] = OrderedDict()
         self._pages: OrderedDict[int, bytes] = OrderedDict()
 
+    def drop_views(self) -> None:
+        """Give back the window on the file, until the next page is asked for."""
+        self._file.drop_views()
+
     def holds(self, pfn: int) -> bool:
         """Whether the dump should have the page."""
         return bool(self._bits(pfn, pfn + 1))

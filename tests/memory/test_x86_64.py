@@ -61,6 +61,9 @@ class MemorySource(Source):
     def another(self) -> Source:
         return self
 
+    def drop_views(self) -> None:
+        pass
+
     def iter_notes(self) -> Iterator[bytes]:
         return iter(())
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,6 +19,8 @@ from pydumpfile.sources import filebytes
 from pydumpfile.sources.filebytes import MappedFile, ReadFile, open_bytes
 
 SIZE = 64 << 10
+MIB = 1 << 20
+_MADV_POPULATE_READ = 22
 BAD_OFF = 5 << 12
 
 
@@ -26,7 +30,8 @@ class NotedMapping(mmap.mmap):
     populated: ClassVar[list[tuple[int, ...]]] = []
 
     def madvise(self, option: int, *where: int) -> None:
-        self.populated.append(where)
+        if option == _MADV_POPULATE_READ:
+            self.populated.append(where)
         super().madvise(option, *where)
 
 
@@ -107,3 +112,63 @@ def test_few_bytes_of_many_are_read(fd: int, content: bytes) -> None:
     view = file.view(0, SIZE, wanted)
     assert all(bytes(view[start:end]) == content[start:end] for start, end in wanted)
     assert NotedMapping.populated == before
+
+
+class TestMemory:
+    """What becomes resident, of processes of their own."""
+
+    def grown(self, path: Path, code: str) -> int:
+        """Bytes by which a process grows through ``code``, which knows ``file``, 64 MiB of it."""
+        path.touch()
+        os.truncate(path, 64 * MIB)
+        program = (
+            "import mmap, os, sys\n"
+            "from pydumpfile.sources.filebytes import WINDOW_SIZE, open_bytes, room_for\n"
+            "def resident():\n"
+            "    return int(open('/proc/self/statm').read().split()[1]) * mmap.PAGESIZE\n"
+            "def use(code):\n"
+            "    file = open_bytes(os.open(sys.argv[1], os.O_RDONLY))\n"
+            "    file.view(0, 1), file.view(0, 1 << 20, [(0, 1)])\n"
+            "    before = resident()\n"
+            "    scope = {**globals(), 'file': file}\n"
+            "    exec(code, scope)\n"
+            "    return resident() - before\n"
+            "print(use(sys.argv[2]))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(path), code],
+            check=True, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return int(done.stdout)
+
+    def test_room_is_taken_by_what_is_touched(self, tmp_path: Path) -> None:
+        code = "room = room_for(WINDOW_SIZE)\nroom[5 << 20] = 1\n"
+        assert self.grown(tmp_path / "file", code) < MIB
+
+    def test_few_bytes_of_many_stay_few(self, tmp_path: Path) -> None:
+        """Every time at other places, so that at last every page of the buffer was in use."""
+        code = (
+            "for place in range(2048):\n"
+            "    at = place << 12\n"
+            "    view = file.view(0, WINDOW_SIZE, [(at, at + 64)])\n"
+        )
+        assert self.grown(tmp_path / "file", code) < 3 * MIB
+
+    def test_a_window_and_few_bytes_are_not_held_at_once(self, tmp_path: Path) -> None:
+        code = (
+            "file.view(0, WINDOW_SIZE, [(0, 64), (WINDOW_SIZE - 64, WINDOW_SIZE)])\n"
+            "for off in range(0, 64 << 20, WINDOW_SIZE):\n"
+            "    view = file.view(off, WINDOW_SIZE)\n"
+        )
+        assert 7 * MIB < self.grown(tmp_path / "file", code) < 10 * MIB
+
+    def test_dropped_views_take_nothing(self, tmp_path: Path) -> None:
+        code = "file.view(0, WINDOW_SIZE)\nfile.drop_views()\n"
+        assert self.grown(tmp_path / "file", code) < MIB
+        code += "view = file.view(0, WINDOW_SIZE)\n"
+        assert self.grown(tmp_path / "file", code) > 7 * MIB
+
+
+def test_more_than_there_may_be_is_no_memory() -> None:
+    with pytest.raises(MemoryError, match="no room for"):
+        filebytes.room_for(1 << 60)
