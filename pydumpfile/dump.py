@@ -276,7 +276,8 @@ def warnings_of(page_filter: PageFilter, statistics: Statistics, lost_are: str) 
             "incomplete; all others are as they were"
         )
     if statistics.source_incomplete:
-        yield f"{vmcore.source.path} is marked incomplete, and so is what was made of it"
+        why = "has no end mark" if vmcore.source.lacks_end_mark else "is marked incomplete"
+        yield f"{vmcore.source.path} {why}; what was made of it is marked incomplete"
     if vmcore.source.is_live:
         yield "this is the memory of a running kernel, which changed meanwhile"
     if not vmcore.utsname_bytes:

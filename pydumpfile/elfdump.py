@@ -18,6 +18,7 @@ from pydumpfile.errors import FaultError, UnsupportedError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.kept import KeptPages
 from pydumpfile.filter.level import Level
+from pydumpfile.filter.present import PresentFilter
 from pydumpfile.filter.zeropages import NonzeroFilter
 from pydumpfile.formats.elf import Phdr
 from pydumpfile.formats.elf_loads import Extent, split_load
@@ -46,7 +47,8 @@ def dump_elf(
 ) -> Statistics:
     """Write an ELF core of ``vmcore`` at ``level`` to ``target``.
 
-    Left-out pages between kept ones that are too few for a hole are zeros.
+    Left-out pages between kept ones that are too few for a hole are zeros. So are pages that cannot
+    be read; those that the core was cut before are left out.
 
     :param stopwatch: told what the stages of this dump take, if there is one.
     :param as_makedumpfile: byte for byte what makedumpfile would write: what is left out leaks
@@ -80,8 +82,10 @@ class _ElfJob:
         self._progress = Throttled(progress)
         self._as_makedumpfile = as_makedumpfile
         self._filter = page_filter
-        self._nonzero = NonzeroFilter(page_filter) if page_filter.level & Level.ZERO else None
-        self._kept = KeptWindows(KeptPages(self._nonzero or self._filter))
+        self._missing = source.missing.pages(vmcore.page_shift)
+        self._present = PresentFilter(page_filter, self._missing)
+        self._nonzero = NonzeroFilter(self._present) if page_filter.level & Level.ZERO else None
+        self._kept = KeptWindows(KeptPages(self._nonzero or self._present))
         self._lost: list[Range] = []
         self._statistics = Statistics(
             path=target.path,
@@ -109,7 +113,7 @@ class _ElfJob:
                 self._watch_copying(stopwatch, sink)
             try:
                 self._copy(sink, size)
-                self._statistics.lost = Ranges(self._lost).total
+                self._statistics.lost = self._present.n_missing + Ranges(self._lost).total
                 sink.finish(complete=not self._statistics.incomplete)
             except BaseException:  # a signal's too: what is in the file is to be found there
                 sink.salvage(self._page_size)
@@ -205,6 +209,8 @@ class _ElfJob:
             start = stop
 
     def _lose(self, pfn: int) -> None:
+        if pfn in self._missing:
+            return  # counted by who left it out
         if self._lost and self._lost[-1][1] == pfn:
             self._lost[-1] = self._lost[-1][0], pfn + 1
         else:

@@ -124,7 +124,7 @@ class TestWhatIsNoCore:
 
 
 class TestCutShort:
-    """A core of which the end is missing."""
+    """A core that ends in its headers or notes; of what ends later, see test_cut_core.py."""
 
     def test_at_every_byte_of_the_headers(self, core_of: CoreMaker, tmp_path: Path) -> None:
         built = core_of(TINY)
@@ -139,16 +139,7 @@ class TestCutShort:
             if size >= 4:
                 assert caught.value.off <= size + 4 or "PT_LOAD" in str(caught.value)
 
-    def test_at_sampled_bytes_of_the_rest(self, scratch_core: Path, tmp_path: Path) -> None:
-        size = scratch_core.stat().st_size
-        rng = Random(9)
-        for cut in sorted([size - 1, *(rng.randrange(4096, size) for _ in range(60))])[::-1]:
-            os.truncate(scratch_core, cut)
-            with pytest.raises(TruncatedError):
-                pydumpfile.dump(scratch_core, tmp_path / "dump", 31)
-            assert not (tmp_path / "dump").exists()
-
-    @pytest.mark.parametrize("left", [30, 100, 5000, 20 * MIB])
+    @pytest.mark.parametrize("left", [30, 100, 300])
     def test_by_command(
         self, command: Command, scratch_core: Path, tmp_path: Path, left: int
     ) -> None:
@@ -358,8 +349,8 @@ _CHILD = textwrap.dedent(
             if os.path.exists(target):
                 os.unlink(target)
             try:
-                pydumpfile.dump(core, target, level, "none")
-                answer = "complete"
+                statistics = pydumpfile.dump(core, target, level, "none")
+                answer = "lacks pages" if statistics.incomplete else "complete"
             except pydumpfile.PydumpfileError as error:
                 answer = f"{type(error).__name__}: {error}"
                 if isinstance(error, pydumpfile.errors.NativeError):

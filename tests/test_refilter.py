@@ -12,7 +12,7 @@ from typing import Callable
 import pytest
 
 import pydumpfile
-from pydumpfile.errors import MissingFactError, NotInDumpError
+from pydumpfile.errors import MissingFactError, NotInDumpError, TruncatedError
 from pydumpfile.sources.image import FileImage
 from pydumpfile.sources.kdump import KdumpSource
 from tests.badmemory import BadMemory
@@ -203,6 +203,33 @@ class TestIncomplete:
         for pfn in again.pfns:
             assert again.page(pfn) in (None, whole.page(pfn))
             assert (again.page(pfn) is None) == (pfn in again.lost)
+
+    @pytest.mark.parametrize("compression", ["none", "zlib"])
+    def test_a_stream_that_was_cut_off(
+        self, small: BuiltCore, dump: Dumper, tmp_path: Path, command: Command, compression: str
+    ) -> None:
+        """Of whatever has come behind the bitmaps, every page is there; all others are lost."""
+        stream = dump(small.path, 31, compression, flattened=True)
+        whole, size = Dump(dump(small.path, 31)), stream.stat().st_size
+        n_lost = []
+        for cut in (size - 1, size - 16, size - 17, 3 * size // 4, size // 5, 60000):
+            os.truncate(stream, cut)
+            statistics = pydumpfile.dump(stream, tmp_path / f"again{cut}", 31)
+            assert any("has no end mark" in warning for warning in statistics.warnings)
+            again = Dump(tmp_path / f"again{cut}")
+            assert again.incomplete and statistics.incomplete
+            assert again.pfns == whole.pfns
+            for pfn in again.pfns:
+                assert again.page(pfn) in (None, whole.page(pfn))
+            n_lost.append(len(again.lost))
+            assert statistics.lost == len(again.lost)
+        assert n_lost[2] == 0 < n_lost[3] < n_lost[5] == len(whole.pfns)
+        done = command("-d", 31, stream, tmp_path / "by command")
+        assert done.returncode == 7
+        assert f"{stream} has no end mark" in done.stderr
+        os.truncate(stream, 8000)
+        with pytest.raises(TruncatedError, match=r"bitmaps|notes"):
+            pydumpfile.open(stream)
 
 
 class TestCarried:

@@ -16,7 +16,7 @@ from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.bitruns import runs
 from pydumpfile.errors import FaultError
-from pydumpfile.filter.classify import PageFilter
+from pydumpfile.filter.kept import Judge
 from pydumpfile.pfn import Range
 
 CHUNK_PAGES = 512
@@ -53,14 +53,14 @@ def make_zero_test(page_size: int) -> ZeroTest:
 
 
 class NonzeroFilter:
-    """What ``page_filter`` keeps, less its zero pages.
+    """What ``judge`` keeps, less its zero pages.
 
     A page that cannot be read is not zero: whoever copies it will count it as lost.
     """
 
-    def __init__(self, page_filter: PageFilter) -> None:
-        self._filter = page_filter
-        self.vmcore = page_filter.vmcore
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self.vmcore = judge.vmcore
         self._page_shift = self.vmcore.page_shift
         self._source = self.vmcore.source.another()
         self._test = make_zero_test(1 << self._page_shift)
@@ -69,7 +69,7 @@ class NonzeroFilter:
 
     def another(self) -> NonzeroFilter:
         """One like this that has judged nothing yet."""
-        return NonzeroFilter(self._filter.another())
+        return NonzeroFilter(self._judge.another())
 
     def drop_views(self) -> None:
         """Give back the memory that looking at pages takes, until it goes on."""
@@ -77,11 +77,11 @@ class NonzeroFilter:
 
     def window_bounds(self) -> Iterator[Range]:
         """See :meth:`pydumpfile.filter.classify.PageFilter.window_bounds`."""
-        return self._filter.window_bounds()
+        return self._judge.window_bounds()
 
     def windows(self) -> Iterator[Bitmap]:
         """The 2nd bitmap, window by window; counts as it goes, so go once."""
-        for window in self._filter.windows():
+        for window in self._judge.windows():
             self.look_through(window)
             yield window
 

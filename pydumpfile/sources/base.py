@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from pydumpfile.errors import FaultError
-from pydumpfile.pfn import AddressSet, Range
+from pydumpfile.pfn import AddressSet, Range, Ranges
 
 MAX_PADDR = 1 << 52
 """No supported machine addresses more: x86_64 has 52 physical address bits at most."""
@@ -27,7 +27,10 @@ class Source(abc.ABC):
     exists: AddressSet
     """Physical byte addresses that the machine had as memory."""
     data: AddressSet
-    """Those of them for which the file holds bytes; a subset of ``exists``."""
+    """Those of them for which the file holds bytes, or should; a subset of ``exists``."""
+    missing: Ranges = Ranges()
+    """Those of an ELF core's ``data`` whose bytes would lie behind the end of the file: it was cut
+    short. They cannot be read, like any other byte that is lost."""
     only_system_ram: bool
     """No memory of devices is among it: kexec lists what the kernel itself calls System RAM."""
     is_live: bool = False
@@ -50,6 +53,8 @@ class Source(abc.ABC):
     """By what level pages were left out of it; None: it is no dump."""
     incomplete: bool = False
     """Nobody knows what it should have had besides: its writer never finished it."""
+    lacks_end_mark: bool = False
+    """Which is so because it is a stream that was cut off."""
     utsname_bytes: Optional[bytes] = None
     """``struct new_utsname`` as the writer found it."""
     crash_time: int = 0
@@ -77,15 +82,15 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
+    def drop_views(self) -> None:
+        """Give back the memory that views take, until the next is asked for."""
+
+    @abc.abstractmethod
     def another(self) -> Source:
         """The same memory for another thread: shares everything but the windows of its views.
 
         Good until this source is closed, and not to be closed itself.
         """
-
-    @abc.abstractmethod
-    def drop_views(self) -> None:
-        """Give back the memory that views take, until the next is asked for."""
 
     @abc.abstractmethod
     def iter_notes(self) -> Iterator[bytes]:
@@ -112,6 +117,13 @@ class Source(abc.ABC):
         for low, high in self.data.within(start, start + len(page)):
             page[low - start : high - start] = self.read(low, high - low)
         return bytes(page)
+
+
+class LostPageError(FaultError):
+    """The file should have the page, but its writer did not get that far, or it was cut off."""
+
+    def __init__(self, address: int, why: str) -> None:
+        super().__init__(address, "physical", f"is of a page that was lost: {why}")
 
 
 class UnreadableError(FaultError):

@@ -4,6 +4,9 @@
 Physical addresses come from ``p_paddr`` alone, so that the virtual duplicates of QEMU's ``-p`` and
 the kernel image that /proc/vmcore lists twice are harmless. Where segments overlap, the first in
 file order gives the bytes.
+
+Of a core that was cut short all is read that is there. Bytes that its program headers tell of
+behind the end of the file are lost.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from pydumpfile.errors import (
+    FaultError,
     FormatError,
     InputError,
     NotInDumpError,
@@ -23,7 +27,7 @@ from pydumpfile.errors import (
 )
 from pydumpfile.formats import elf
 from pydumpfile.pfn import Range, Ranges
-from pydumpfile.sources.base import MAX_PADDR, Source, UnreadableError
+from pydumpfile.sources.base import MAX_PADDR, LostPageError, Source, UnreadableError
 from pydumpfile.sources.filebytes import room_for
 from pydumpfile.sources.image import Image
 from pydumpfile.sources.notes import MAX_NOTES_SIZE, survey_notes
@@ -33,6 +37,8 @@ _NOTES_PIECE_SIZE = 1 << 20
 _MAX_SEGMENTS = 1 << 20
 _MOST_WITHOUT_BYTES = 1 << 46
 """64 TiB: a filtered core may have few of its bytes left."""
+_MAX_OFF = 1 << 63
+"""No file goes on beyond."""
 _PAGE_SIZE = 4096
 _MAX_SECTION_NAMES_SIZE = 64 << 10
 
@@ -44,6 +50,15 @@ class Run(NamedTuple):
     end: int
     off: int
 
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return self.end - self.start
+
+    def before(self, end_off: int) -> Run:
+        """Those of them that lie before ``end_off``, perhaps none."""
+        return self._replace(end=min(self.end, self.start + max(0, end_off - self.off)))
+
 
 class ElfSource(Source):
     """A 64-bit little-endian ELF core; takes over the open ``image``."""
@@ -54,7 +69,8 @@ class ElfSource(Source):
         self._file_size = image.size
         self.header = header = self._read_header()
         """The file's ELF header, as it is."""
-        self.incomplete = bool(header.e_flags & elf.EF_INCOMPLETE)
+        self.lacks_end_mark = image.is_cut_off
+        self.incomplete = bool(header.e_flags & elf.EF_INCOMPLETE) or image.is_cut_off
         self.machine = elf.MACHINES.get(header.e_machine, f"machine {header.e_machine}")
         segments = self._read_segments(header)
         self._notes = [s for s in segments if s.p_type == elf.PT_NOTE]
@@ -67,9 +83,12 @@ class ElfSource(Source):
         """Its PT_LOADs that have a physical address, in file order."""
         self._check_extents(loads, header)
         self.exists = Ranges((s.p_paddr, s.p_paddr + s.p_memsz) for s in loads)
-        self._runs = file_runs(loads)
+        runs = file_runs(loads)
+        self.data = Ranges((run.start, run.end) for run in runs)
+        self._runs = [run for run in (run.before(self._file_size) for run in runs) if run.size]
         self._run_starts = [run.start for run in self._runs]
-        self.data = Ranges((run.start, run.end) for run in self._runs)
+        self.missing = Ranges((run.start + run.before(self._file_size).size, run.end)
+                              for run in runs)  # fmt: skip
         self._check_proportion(header)
         self.phys_base_hint = next(
             (s.p_paddr - (s.p_vaddr - _START_KERNEL_MAP)
@@ -96,7 +115,11 @@ class ElfSource(Source):
 
     def stretch_end(self, paddr: int) -> int:
         run = self._run_at(paddr)
-        return run.end if run is not None else paddr
+        if run is not None:
+            return run.end
+        # Of what is lost as well, to have it done with in large batches.
+        start, end = next(self.missing.within(paddr, MAX_PADDR), (paddr, paddr))
+        return end if start == paddr else paddr
 
     def another(self) -> ElfSource:
         twin = copy.copy(self)
@@ -132,12 +155,18 @@ class ElfSource(Source):
             while start < end:
                 run = self._run_at(paddr + start)
                 if run is None:
-                    raise NotInDumpError(paddr + start)
+                    raise self._nothing_at(paddr + start)
                 piece_end = min(end, run.end - paddr)
                 off = run.off + paddr + start - run.start
                 self._read_into(off, copy[start:piece_end], paddr + start)
                 start = piece_end
         return copy
+
+    def _nothing_at(self, paddr: int) -> FaultError:
+        """Why the file has no byte of ``paddr``."""
+        if paddr in self.missing:
+            return LostPageError(paddr, f"the file ends at {self._file_size:#x}, before it")
+        return NotInDumpError(paddr)
 
     def _read_into(self, off: int, buffer: memoryview, paddr: int) -> None:
         """Fill ``buffer``; on failure go page by page, to name the first that cannot be read."""
@@ -194,31 +223,34 @@ class ElfSource(Source):
             raise UnsupportedError(f"{self.path}: a core of a Xen guest, as xl dump-core writes it")
 
     def _check_extents(self, loads: list[elf.Phdr], header: elf.Ehdr) -> None:
-        """Refuse sizes that cannot be, and a file shorter than its segments."""
+        """Refuse sizes and places that cannot be."""
         for i, s in enumerate(loads):
-            if s.p_filesz > s.p_memsz or s.p_paddr + s.p_memsz > MAX_PADDR:
+            if (
+                s.p_filesz > s.p_memsz
+                or s.p_paddr + s.p_memsz > MAX_PADDR
+                or s.p_offset + s.p_filesz > _MAX_OFF
+            ):
                 raise FormatError(
                     self.path, header.e_phoff,
-                    f"PT_LOAD {i} inside the {MAX_PADDR:#x} bytes a machine can address, and with "
-                    "p_filesz up to p_memsz",
-                    f"p_paddr {s.p_paddr:#x}, p_filesz {s.p_filesz:#x}, p_memsz {s.p_memsz:#x}",
-                    "the program headers are damaged",
-                )  # fmt: skip
-            if s.p_offset + s.p_filesz > self._file_size:
-                raise TruncatedError(
-                    self.path, self._file_size,
-                    f"bytes up to {s.p_offset + s.p_filesz:#x}, where PT_LOAD {i} "
-                    f"(physical {s.p_paddr:#x}) ends", "the end of the file",
-                    "the core was not copied whole",
+                    f"PT_LOAD {i} inside the {MAX_PADDR:#x} bytes a machine can address and the "
+                    f"{_MAX_OFF:#x} of a file, and with p_filesz up to p_memsz",
+                    f"p_paddr {s.p_paddr:#x}, p_offset {s.p_offset:#x}, p_filesz {s.p_filesz:#x}, "
+                    f"p_memsz {s.p_memsz:#x}", "the program headers are damaged",
                 )  # fmt: skip
 
     def _check_proportion(self, header: elf.Ehdr) -> None:
         """Refuse memory without bytes beyond all measure: its bitmap alone would fill disks."""
-        if self.exists.total > max(_MOST_WITHOUT_BYTES, 1024 * self.data.total):
+        there = self.data.total - self.missing.total
+        if self.exists.total > max(_MOST_WITHOUT_BYTES, 1024 * there):
             raise FormatError(
                 self.path, header.e_phoff, "program headers that describe a machine's memory",
-                f"{self.exists.total:#x} bytes of memory, of which {self.data.total:#x} are there",
+                f"{self.exists.total:#x} bytes of memory, of which {there:#x} are there",
                 "they are damaged",
+            )  # fmt: skip
+        if self.missing and not there:
+            raise TruncatedError(
+                self.path, self._file_size, f"{self.missing.total:#x} bytes of memory",
+                "the end of the file, before the first of them", "the core was not copied whole",
             )  # fmt: skip
 
     def _parse_notes(self) -> None:

@@ -55,7 +55,9 @@ class _Piece(NamedTuple):
 class FlattenedImage(Image):
     """What the flattened file ``stream`` stands for; takes it over.
 
-    :raises FormatError: it is damaged, or in no order at all; TruncatedError: it has no end mark.
+    :raises FormatError: it is damaged, or in no order at all; TruncatedError: it ends before its
+        first record does. Where it ends later, without an end mark, it :attr:`is_cut_off`, and what
+        has come is the file.
     :raises UnsupportedError: it is of a version that does not exist yet.
     """
 
@@ -107,16 +109,24 @@ class FlattenedImage(Image):
         while True:
             head = self._stream.read(at, RECORD_SIZE)
             if len(head) < RECORD_SIZE:
-                raise self._truncated(at, "another record, and at last an end mark")
+                break
             record = unpack_record(head, at, self.path)
             if record is None:
                 return
-            if record.size:
-                self._chain_for(record.off, at).append(record, at + RECORD_SIZE)
-                self.size = max(self.size, record.off + record.size)
-            at += RECORD_SIZE + record.size
-            if at > self._stream.size:
-                raise self._truncated(at - record.size, f"{record.size} bytes of a record")
+            at += RECORD_SIZE
+            there = record._replace(size=min(record.size, max(0, self._stream.size - at)))
+            if there.size:
+                self._chain_for(there.off, at).append(there, at)
+                self.size = max(self.size, there.off + there.size)
+            if there != record:
+                break
+            at += record.size
+        if not self._chains:
+            raise TruncatedError(
+                self.path, at, "records, and at last an end mark", "the end of the file",
+                "its sender was stopped, or the copy was, before anything had come",
+            )  # fmt: skip
+        self.is_cut_off = True
 
     def _chain_for(self, off: int, at: int) -> _Chain:
         """The chain that ends nearest before ``off``."""
@@ -134,13 +144,6 @@ class FlattenedImage(Image):
             best = _Chain()
             self._chains.append(best)
         return best
-
-    def _truncated(self, at: int, expected: str) -> TruncatedError:
-        return TruncatedError(
-            self.path, at, expected, "the end of the file",
-            "its sender was stopped, or the copy was; -R makes a dump of what there is, marked "
-            "incomplete",
-        )  # fmt: skip
 
 
 class _FlattenedBytes(FileBytes):

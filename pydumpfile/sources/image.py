@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 import os
+import stat
 
 from pydumpfile.sources.filebytes import FileBytes, open_bytes
 
@@ -15,6 +16,8 @@ class Image(abc.ABC):
     path: str
     size: int
     """Bytes of it; 0 where the file does not say, as some of /proc do not."""
+    is_cut_off: bool = False
+    """It says itself that it has no end."""
 
     @abc.abstractmethod
     def read(self, off: int, size: int) -> bytes:
@@ -34,7 +37,10 @@ class FileImage(Image):
 
     def __init__(self, fd: int, path: str) -> None:
         self.path = path
-        self.size = os.fstat(fd).st_size
+        status = os.fstat(fd)
+        self.size = status.st_size
+        if stat.S_ISBLK(status.st_mode):  # a core on a raw partition, as large as that
+            self.size = os.lseek(fd, 0, os.SEEK_END)
         self._fd = fd
 
     def read(self, off: int, size: int) -> bytes:

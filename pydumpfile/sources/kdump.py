@@ -53,7 +53,9 @@ class KdumpSource(Source):
                 str(headers.block_size), "the header is damaged",
             )  # fmt: skip
         self.dump_level = headers.sub.dump_level & _MAX_LEVEL
-        self.incomplete = bool(headers.status & DUMP_DH_COMPRESSED_INCOMPLETE)
+        self.lacks_end_mark = image.is_cut_off
+        is_marked = bool(headers.status & DUMP_DH_COMPRESSED_INCOMPLETE)
+        self.incomplete = is_marked or image.is_cut_off
         self.lacks_mem_map = bool(headers.status & DUMP_DH_EXCLUDED_VMEMMAP)
         self.utsname_bytes = headers.utsname if any(headers.utsname) else None
         self.crash_time = max(0, headers.tv_sec)

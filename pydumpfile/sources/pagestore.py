@@ -20,7 +20,7 @@ from pydumpfile.errors import FaultError, NotInDumpError
 from pydumpfile.formats.diskdump import Headers
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.pfn import Range
-from pydumpfile.sources.base import UnreadableError
+from pydumpfile.sources.base import LostPageError, UnreadableError
 from pydumpfile.sources.filebytes import WINDOW_SIZE
 from pydumpfile.sources.image import Image
 from pydumpfile.sources.storedbitmap import StoredBitmap
@@ -35,13 +35,6 @@ _READ_GAP_SIZE = 64 << 10
 """Bytes of the file that are read though nobody wants them, rather than ask twice."""
 _NOWHERE = (1 << 64) - 1
 _HOST_ORDER = {"little": "<", "big": ">"}[sys.byteorder]
-
-
-class LostPageError(FaultError):
-    """The dump should have the page, but its writer did not get that far, or it was cut off."""
-
-    def __init__(self, address: int, why: str) -> None:
-        super().__init__(address, "physical", f"is of a page that was lost: {why}")
 
 
 class PageStore:

@@ -397,11 +397,14 @@ class TestHeaders:
 
     @pytest.mark.parametrize(
         "segment",
-        [Segment(bytes(16), memsz=64, filesz=64), Segment(bytes(16), offset=1 << 40),
-         Segment(bytes(16), offset=NO_PADDR), Segment(bytes(16), kind=PT_NOTE, offset=NO_PADDR)],
-    )  # fmt: skip
-    def test_bytes_that_are_not_there(self, tmp_path: Path, segment: Segment) -> None:
-        segments = [segment, Segment(bytes(16), PAGE)]
+        [
+            Segment(bytes(16), kind=PT_NOTE, filesz=64),
+            Segment(bytes(16), kind=PT_NOTE, offset=1 << 40),
+            Segment(bytes(16), kind=PT_NOTE, offset=NO_PADDR),
+        ],
+    )
+    def test_notes_that_are_not_there(self, tmp_path: Path, segment: Segment) -> None:
+        segments = [Segment(bytes(16), PAGE), segment]
         with pytest.raises(TruncatedError) as caught:
             open_source(str(write_core(tmp_path / "core", segments)))
         assert caught.value.path == str(tmp_path / "core")
