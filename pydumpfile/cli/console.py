@@ -43,6 +43,17 @@ def write_line(text: str, stream: TextIO, end: str = "\n") -> None:
         os.close(nowhere)
 
 
+def answer(text: str, stream: TextIO, end: str = "\n") -> None:
+    """Write what was asked for itself, and not just something about it.
+
+    :raises OutputError: it cannot be written, so nothing was done.
+    """
+    try:
+        print(text, file=stream, end=end, flush=True)
+    except OSError as error:
+        raise output_error(STDOUT, error, "writing what was asked for") from error
+
+
 def ready_streams() -> None:
     """Have three standard streams, come what may, that can write any message.
 
@@ -87,10 +98,7 @@ class Console:
         :raises OutputError: it cannot be written, so nothing was done.
         """
         if self._level & MessageLevel.COMMON:
-            try:
-                print(text, file=self._out, flush=True)
-            except OSError as error:
-                raise output_error(STDOUT, error, "writing what was asked for") from error
+            answer(text, self._out)
 
     def detail(self, text: str) -> None:
         """What somebody looks for."""

@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pydumpfile.cli.console import write_line
+from pydumpfile.cli.console import answer
+from pydumpfile.cli.subcommand import Parser, run
 from pydumpfile.service import doctor
 from pydumpfile.service.system import System
 
@@ -18,34 +19,37 @@ Says whether a crash of this system would be dumped. Changes nothing."""
 
 _EPILOG = """\
 ok: good.  warn: a dump may fail.  fail: it would.  unknown: could not be told, see why.
-exit status: 0 if nothing fails, else 1.
+exit status: 0 if nothing fails, else 1; 10 if this cannot be written.
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the sub-command; returns its exit status."""
-    options = parser().parse_args(arguments)
+    return run(parser(), arguments, _examine)
+
+
+def _examine(options: argparse.Namespace) -> int:
     findings = []
     named = [path and os.path.abspath(path) for path in (options.initrd, options.target)]
     for finding in doctor.examine_system(System(options.root), *named):
         findings.append(finding)
         if not options.json:
-            write_line(f"{finding.state:8}{finding.name + ':':18}{finding.found}", sys.stdout)
+            answer(f"{finding.state:8}{finding.name + ':':18}{finding.found}", sys.stdout)
             if finding.advice:
-                write_line(f"{'':26}-> {finding.advice}", sys.stdout)
+                answer(f"{'':26}-> {finding.advice}", sys.stdout)
     failing = [finding.name for finding in findings if finding.state == doctor.FAIL]
     if options.json:
         report = {"ready": not failing, "findings": [finding._asdict() for finding in findings]}
-        write_line(json.dumps(report, indent=1), sys.stdout)
+        answer(json.dumps(report, indent=1), sys.stdout)
     elif failing:
         names = ", ".join(failing)
-        write_line(f"\nA crash of this system would not be dumped: {names}.", sys.stdout)
+        answer(f"\nA crash of this system would not be dumped: {names}.", sys.stdout)
     return 1 if failing else 0
 
 
 def parser() -> argparse.ArgumentParser:
     """What it understands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pydumpfile doctor",
         description=_DESCRIPTION,
         epilog=_EPILOG,

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-from pydumpfile.cli.console import write_line
-from pydumpfile.errors import PydumpfileError
+from pydumpfile.cli.console import answer
+from pydumpfile.cli.subcommand import Parser, run
 from pydumpfile.service import initramfs, install
 
 _DESCRIPTION = """\
@@ -26,23 +26,22 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the sub-command; returns its exit status."""
-    options = parser().parse_args(arguments)
-    try:
-        if options.install:
-            path = install.install(options.install, _passed_on(options), options.root)
-            write_line(f"wrote {path}", sys.stdout)
-            return 0
-        codecs = initramfs.choose_codecs(options.codec)
-        if options.tree:
-            report = initramfs.add_to_tree(options.tree, codecs, options.as_makedumpfile)
-        else:
-            report = initramfs.write_cpio(
-                options.cpio, codecs, options.as_makedumpfile, options.compress
-            )
-    except PydumpfileError as error:
-        write_line(f"pydumpfile: {error}", sys.stderr)
-        return error.exit_code
-    write_line("\n".join(_lines(report, options.tree or options.cpio)), sys.stdout)
+    return run(parser(), arguments, _pack)
+
+
+def _pack(options: argparse.Namespace) -> int:
+    if options.install:
+        path = install.install(options.install, _passed_on(options), options.root)
+        answer(f"wrote {path}", sys.stdout)
+        return 0
+    codecs = initramfs.choose_codecs(options.codec)
+    if options.tree:
+        report = initramfs.add_to_tree(options.tree, codecs, options.as_makedumpfile)
+    else:
+        report = initramfs.write_cpio(
+            options.cpio, codecs, options.as_makedumpfile, options.compress
+        )
+    answer("\n".join(_lines(report, options.tree or options.cpio)), sys.stdout)
     return 0
 
 
@@ -78,7 +77,7 @@ def _codecs(text: str) -> Optional[list[str]]:
 
 def parser() -> argparse.ArgumentParser:
     """What it understands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pydumpfile initramfs",
         description=_DESCRIPTION,
         epilog=_EPILOG,

@@ -305,6 +305,23 @@ def test_an_answer_that_cannot_be_written_is_none(
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("where", ["/dev/full", "a closed pipe"])
+@pytest.mark.parametrize(
+    "asked",
+    ["doctor", "doctor --json", "doctor --help", "initramfs --help", "initramfs --cpio {}"],
+)
+def test_so_it_is_with_those_of_sub_commands(tmp_path: Path, asked: str, where: str) -> None:
+    words = asked.format(tmp_path / "file").split()
+    with unwritable(where) as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "pydumpfile", *words], check=False, timeout=300,
+            stdout=stream, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    assert done.returncode == OutputError.exit_code
+    assert b"pydumpfile: STDOUT: writing what was asked for: " in done.stderr
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+
+
 def test_the_installed_command() -> None:
     command = Path(sys.executable).with_name("pydumpfile")
     if not command.exists():
