@@ -152,7 +152,8 @@ static uint64_t group_of(const struct scan *scan, uint64_t pfn)
 	const struct pydump_block *block = scan->block;
 	const uint64_t first_pfn = pfn - (pfn - scan->window->first_pfn) % 8;
 
-	if (first_pfn < block->first_pfn || first_pfn + GROUP_PAGES > scan->end_pfn ||
+	if (scan->plan->page_size < MIN_PAGE_SIZE ||
+	    first_pfn < block->first_pfn || first_pfn + GROUP_PAGES > scan->end_pfn ||
 	    first_pfn + GROUP_PAGES >= block->first_pfn + block->n_pages)
 		return UINT64_MAX;
 	return first_pfn;

@@ -10,6 +10,9 @@
 #include "pagescan.h"
 
 #define GROUP_PAGES 64
+#define STRIPE_WORDS 4
+#define STRIPE_SIZE (8 * STRIPE_WORDS)
+#define MIN_PAGE_SIZE (STRIPE_SIZE + 8)	/* so that each word lies in a stripe that does */
 
 /* What a plan says of a group. A page that goes is in one word of goes at most. */
 struct pydump_verdict {
@@ -18,7 +21,8 @@ struct pydump_verdict {
 };
 
 /*
- * Judge the group that starts at pages; the struct page behind it can be read too. Bits in open are
+ * Judge the group that starts at pages; the struct page behind it can be read too, and none is
+ * smaller than MIN_PAGE_SIZE. Bits in open are
  * for pydump_classify() to decide, all others are decided.
  */
 void pydump_judge_group(const struct pydump_plan *plan, const uint8_t *pages, uint32_t variant,
