@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import IO, Callable, Optional
+from typing import Callable
 
 from pydumpfile.cli.console import answer, write_line
 from pydumpfile.errors import PydumpfileError
@@ -15,9 +15,10 @@ from pydumpfile.errors import PydumpfileError
 class Parser(argparse.ArgumentParser):
     """One whose ``--help`` fails where it cannot be written; that too is an answer."""
 
-    def print_help(self, file: Optional[IO[str]] = None) -> None:
-        """To standard output; raises OutputError."""
-        answer(self.format_help(), file or sys.stdout, end="")
+    def print_help(self, file: object = None) -> None:
+        """To standard output, which is where it belongs; raises OutputError."""
+        del file
+        answer(self.format_help(), sys.stdout, end="")
 
 
 def run(
