@@ -188,13 +188,13 @@ class _Job:
         return self._statistics
 
     def _open_sink(self) -> Union[KdumpSink, SplitSink]:
-        subject, target, source = self._subject(), self._target, self._vmcore.source.path
+        subject, target, files = self._subject(), self._target, self._vmcore.files
         if not target.parts:
-            return KdumpSink(open_output(target, source), subject, self._codec.flag)
+            return KdumpSink(open_output(target, *files), subject, self._codec.flag)
         from pydumpfile.sinks.split import SplitSink, open_parts  # noqa: PLC0415
 
         block_pfns = target.splitblock_size >> self._vmcore.page_shift
-        return SplitSink(open_parts(target, source), subject, self._codec.flag, block_pfns)
+        return SplitSink(open_parts(target, *files), subject, self._codec.flag, block_pfns)
 
     def _watch(self, stopwatch: Stopwatch, sink: Union[KdumpSink, SplitSink]) -> None:
         """Have all stages timed."""

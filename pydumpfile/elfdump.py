@@ -100,7 +100,7 @@ class _ElfJob:
         self._statistics.dry_run = target.dry_run
 
     def run(self, stopwatch: Optional[Stopwatch]) -> Statistics:
-        output = open_output(self._target, self._source.path)
+        output = open_output(self._target, *self._filter.vmcore.files)
         try:
             if stopwatch is not None:
                 self._watch_judging(stopwatch)

@@ -28,7 +28,7 @@ def write_log_file(vmcore: Vmcore, target: Target, partial: bool = False) -> Log
     """
     lines = log_lines(vmcore, partial)
     first = next(lines, b"")
-    output = TextOutput(target.path, target.overwrite, vmcore.source.path, target.fd)
+    output = TextOutput(target.path, target.overwrite, *vmcore.files, fd=target.fd)
     try:
         for piece in _pieces(chain((first,), lines)):
             output.append(piece)

@@ -25,7 +25,7 @@ from pydumpfile.formats.kdump import (
 )
 from pydumpfile.progress import Progress, Throttled
 from pydumpfile.sinks import Target, open_output
-from pydumpfile.sinks.base import Output, refuse_the_input
+from pydumpfile.sinks.base import Output
 from pydumpfile.sinks.gathered import Gathered
 from pydumpfile.sinks.salvage import salvage_pages
 
@@ -59,8 +59,7 @@ def reassemble(paths: Sequence[str], target: Target, progress: Optional[Progress
         _count_pages(parts)
         for part in parts:
             part.check_end()
-            refuse_the_input(target.path, target.path, part.path)
-        output = open_output(target, parts[0].path)
+        output = open_output(target, *paths)
         try:
             join = _Join(parts, output, Throttled(progress))
             try:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 from pydumpfile.errors import FormatError, InputError, UsageError
 from pydumpfile.formats import vmcoreinfo
 from pydumpfile.memory.x86_64 import START_KERNEL_MAP
-from pydumpfile.sinks.base import output_error, refuse_the_input
+from pydumpfile.sinks.base import output_error, refuse_inputs
 
 _MAX_SIZE = 1 << 20
 _LARGEST_IMAGE = 1 << 30
@@ -40,6 +40,8 @@ class Description(NamedTuple):
     """The file, as error messages call it."""
     banner: Optional[bytes] = None
     """What lies at the symbol linux_banner: the kernel's version, compiler, and time of build."""
+    path: str = ""
+    """Of the file, if there is one."""
 
     @property
     def release(self) -> str:
@@ -93,7 +95,7 @@ def read_description(path: str) -> Description:
                 path, 0, f"lines of VMCOREINFO, up to {_MAX_SIZE} bytes, with {key} among them",
                 f"{len(lines)} lines KEY=VALUE", _ADVICE,
             )  # fmt: skip
-    return Description(_lasting(lines, path), path)
+    return Description(_lasting(lines, path), path, path=path)
 
 
 def write_description(description: Description, path: str, source: str) -> None:
@@ -103,7 +105,7 @@ def write_description(description: Description, path: str, source: str) -> None:
     :raises OutputError: it cannot be written.
     :raises UsageError: it is the very input.
     """
-    refuse_the_input(path, path, source)
+    refuse_inputs(path, path, source)
     text = vmcoreinfo.render(description.lines)
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # such as a pipe

@@ -135,7 +135,7 @@ def describe(path: str) -> Description:
         lines.update(_type_lines(types, symbols))
         lines.update(_enumerator_lines(types))
         banner = symbols.get("linux_banner")
-        return Description(lines, place, vmlinux.text(banner.vaddr) if banner else None)
+        return Description(lines, place, vmlinux.text(banner.vaddr) if banner else None, path)
 
 
 def _identity(

@@ -61,6 +61,12 @@ class Vmcore:
             source.close()
             raise
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is read, none of which may be written over."""
+        given = (self._given.path,) if self._given is not None and self._given.path else ()
+        return self.source.path, *given
+
     def close(self) -> None:
         """Let go of the file."""
         self.source.close()

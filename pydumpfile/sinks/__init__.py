@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional
 
 from pydumpfile.errors import UsageError
-from pydumpfile.sinks.base import Output
+from pydumpfile.sinks.base import Input, Output
 from pydumpfile.sinks.file import OutputFile
 from pydumpfile.sinks.flattened import FlattenedStream
 
@@ -35,29 +35,29 @@ class Target(NamedTuple):
     """Bytes of memory of which multiples the parts end at."""
 
 
-def open_output(target: Target, source: Union[str, int]) -> Output:
+def open_output(target: Target, *inputs: Input) -> Output:
     """Open ``target`` to be written.
 
-    :param source: path or descriptor of what is read; never written over.
+    :param inputs: what is read; never written over.
     :raises OutputError: it cannot be created or written, or exists.
-    :raises UsageError: it is nothing to write this to, or the very input.
+    :raises UsageError: it is nothing to write this to, or one of the inputs.
     """
-    output = _open(target, source)
+    output = _open(target, inputs)
     output.size_limit = target.size_limit
     return output
 
 
-def _open(target: Target, source: Union[str, int]) -> Output:
+def _open(target: Target, inputs: tuple[Input, ...]) -> Output:
     if target.fd is not None and not target.flattened:
         raise UsageError(f"{target.path}: only a flattened dump (-F) can go there")
     if target.dry_run:
         from pydumpfile.sinks.nothing import NoOutput  # noqa: PLC0415
 
         if target.flattened:
-            return FlattenedStream.nowhere(target.path, source)
+            return FlattenedStream.nowhere(target.path)
         return NoOutput(target.path)
     if target.fd is not None:
-        return FlattenedStream(target.fd, target.path, source)
+        return FlattenedStream(target.fd, target.path, *inputs)
     if target.flattened:
-        return FlattenedStream.create(target.path, target.overwrite, source)
-    return OutputFile(target.path, target.overwrite, source)
+        return FlattenedStream.create(target.path, target.overwrite, *inputs)
+    return OutputFile(target.path, target.overwrite, *inputs)

@@ -19,6 +19,8 @@ _ADVICE = {
 }
 
 Bytes = Union[bytes, bytearray, memoryview]
+Input = Union[str, int]
+"""A file that is read: its path or descriptor."""
 
 
 class Output(ABC):
@@ -99,15 +101,15 @@ def output_error(path: str, error: OSError, doing: str) -> OutputError:
     return OutputError(path, number, doing, _ADVICE.get(number, ""))
 
 
-def create(path: str, overwrite: bool, source: Union[str, int]) -> int:
+def create(path: str, overwrite: bool, *inputs: Input) -> int:
     """A new, empty, private regular file; its descriptor, for reading and writing.
 
     :param overwrite: replace what is there; else an existing file is refused.
-    :param source: path or descriptor of what is read.
+    :param inputs: what is read.
     :raises OutputError: it cannot be created, or exists.
-    :raises UsageError: it is no regular file, or the very input.
+    :raises UsageError: it is no regular file, or one of the inputs.
     """
-    refuse_the_input(path, path, source)
+    refuse_inputs(path, path, *inputs)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
     try:
         fd = os.open(path, flags, 0o600)
@@ -124,9 +126,9 @@ def create(path: str, overwrite: bool, source: Union[str, int]) -> int:
     return fd
 
 
-def check_creatable(path: str, overwrite: bool, source: Union[str, int]) -> None:
+def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
     """Raise what :func:`create` would, as far as that is known without touching anything."""
-    refuse_the_input(path, path, source)
+    refuse_inputs(path, path, *inputs)
     try:
         if os.path.lexists(path) and not overwrite:
             raise FileExistsError(errno.EEXIST, "exists")
@@ -143,11 +145,15 @@ def check_creatable(path: str, overwrite: bool, source: Union[str, int]) -> None
         raise output_error(path, error, "creating the dump") from error
 
 
-def refuse_the_input(target: Union[str, int], name: str, source: Union[str, int]) -> None:
-    """Raise UsageError if ``target`` is the file ``source``; both are paths or descriptors."""
-    try:
-        same = os.path.samestat(os.stat(target), os.stat(source))
-    except OSError:
-        return  # one of them does not exist: not the same
-    if same:
-        raise UsageError(f"{name} is the input itself; the output needs another name")
+def refuse_inputs(target: Input, name: str, *inputs: Input) -> None:
+    """Raise UsageError if ``target``, which messages call ``name``, is a file that is read.
+
+    By whatever other name: a link is no way round.
+    """
+    for given in inputs:
+        try:
+            same = os.path.samestat(os.stat(target), os.stat(given))
+        except OSError:
+            continue  # one of them does not exist: not the same
+        if same:
+            raise UsageError(f"{name} is the input itself; the output needs another name")

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Union
 
 from pydumpfile.errors import OutputError
-from pydumpfile.sinks.base import Bytes, Output, create
+from pydumpfile.sinks.base import Bytes, Input, Output, create
 
 
 class OutputFile(Output):
@@ -19,9 +18,9 @@ class OutputFile(Output):
 
     reads_back = True
 
-    def __init__(self, path: str, overwrite: bool, source: Union[str, int]) -> None:
+    def __init__(self, path: str, overwrite: bool, *inputs: Input) -> None:
         super().__init__(path)
-        self._fd = create(path, overwrite, source)
+        self._fd = create(path, overwrite, *inputs)
 
     def write_at(self, off: int, data: Bytes) -> None:
         end_off = off + len(data)

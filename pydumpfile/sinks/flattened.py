@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Union
 
 from pydumpfile.errors import UsageError
 from pydumpfile.formats.flattened import END_MARK, Record, copies_until_found, pack_header
-from pydumpfile.sinks.base import Bytes, Output, create, refuse_the_input, wait_until_writable
+from pydumpfile.sinks.base import (
+    Bytes,
+    Input,
+    Output,
+    create,
+    refuse_inputs,
+    wait_until_writable,
+)
 
 
 class FlattenedStream(Output):
@@ -17,14 +23,15 @@ class FlattenedStream(Output):
 
     :param fd: open for writing; it stays open.
     :param path: what messages call it.
-    :raises UsageError: it is a terminal, or the very input.
+    :param inputs: what is read; never written over.
+    :raises UsageError: it is a terminal, or one of the inputs.
     """
 
-    def __init__(self, fd: int, path: str, source: Union[str, int]) -> None:
+    def __init__(self, fd: int, path: str, *inputs: Input) -> None:
         super().__init__(path)
         if os.isatty(fd):
             raise UsageError(f"{path} is a terminal; send the dump to a file or through a pipe")
-        refuse_the_input(fd, path, source)
+        refuse_inputs(fd, path, *inputs)
         self._fd = fd
         self._is_ours = False
         try:
@@ -40,11 +47,11 @@ class FlattenedStream(Output):
         self._write(pack_header())
 
     @classmethod
-    def create(cls, path: str, overwrite: bool, source: Union[str, int]) -> FlattenedStream:
+    def create(cls, path: str, overwrite: bool, *inputs: Input) -> FlattenedStream:
         """A stream kept in a new file; see :func:`pydumpfile.sinks.base.create`."""
-        fd = create(path, overwrite, source)
+        fd = create(path, overwrite, *inputs)
         try:
-            stream = cls(fd, path, source)
+            stream = cls(fd, path)
         except BaseException:
             os.close(fd)
             raise
@@ -52,9 +59,9 @@ class FlattenedStream(Output):
         return stream
 
     @classmethod
-    def nowhere(cls, path: str, source: Union[str, int]) -> FlattenedStream:
+    def nowhere(cls, path: str) -> FlattenedStream:
         """A stream that is only counted, of a dry run."""
-        stream = cls(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), path, source)
+        stream = cls(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), path)
         stream._is_ours = True
         return stream
 

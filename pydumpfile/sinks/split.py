@@ -23,7 +23,7 @@ from pydumpfile.errors import UsageError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.pfn import Range, align_up
 from pydumpfile.sinks import Target, open_output
-from pydumpfile.sinks.base import Bytes, Output, check_creatable
+from pydumpfile.sinks.base import Bytes, Input, Output, check_creatable
 from pydumpfile.sinks.kdump import KdumpSink, Subject
 
 _TURN_PFNS = 16 << 10
@@ -187,7 +187,7 @@ class SplitSink:
                     yield i, _slice(window, start_pfn, end_pfn)
 
 
-def open_parts(target: Target, source: str) -> list[Output]:
+def open_parts(target: Target, *inputs: Input) -> list[Output]:
     """Open all files of ``target.parts``; see :func:`pydumpfile.sinks.open_output`.
 
     Nothing is created or overwritten if any of them cannot be.
@@ -197,12 +197,12 @@ def open_parts(target: Target, source: str) -> list[Output]:
     _refuse_the_same(target.parts, os.path.realpath)
     if not target.dry_run:
         for path in target.parts:
-            check_creatable(path, target.overwrite, source)
+            check_creatable(path, target.overwrite, *inputs)
         _refuse_the_same([path for path in target.parts if os.path.exists(path)], _inode)
     outputs: list[Output] = []
     try:
         for path in target.parts:
-            outputs.append(open_output(target._replace(path=path), source))
+            outputs.append(open_output(target._replace(path=path), *inputs))
         if not target.dry_run:
             _refuse_the_same(target.parts, _inode)  # where case does not matter, say
     except BaseException:

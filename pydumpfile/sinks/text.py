@@ -7,7 +7,13 @@ import errno
 import os
 from typing import Optional
 
-from pydumpfile.sinks.base import create, output_error, wait_until_writable
+from pydumpfile.sinks.base import (
+    Input,
+    create,
+    output_error,
+    refuse_inputs,
+    wait_until_writable,
+)
 
 
 class TextOutput:
@@ -15,14 +21,19 @@ class TextOutput:
 
     :param path: a file to be created, or what messages call ``fd``.
     :param overwrite: replace the file if it exists.
-    :param source: path of what is read; never written over.
+    :param inputs: what is read; never written over.
     :param fd: an open descriptor instead; it stays open.
+    :raises UsageError: it is one of the inputs.
     """
 
-    def __init__(self, path: str, overwrite: bool, source: str, fd: Optional[int] = None) -> None:
+    def __init__(
+        self, path: str, overwrite: bool, *inputs: Input, fd: Optional[int] = None
+    ) -> None:
         self._path = path
         self._is_ours = fd is None
-        self._fd = create(path, overwrite, source) if fd is None else fd
+        if fd is not None:
+            refuse_inputs(fd, path, *inputs)
+        self._fd = create(path, overwrite, *inputs) if fd is None else fd
 
     def append(self, text: bytes) -> None:
         """Write all of ``text`` behind what was written before."""

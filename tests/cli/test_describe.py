@@ -7,14 +7,18 @@ import errno
 import os
 import shutil
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pydumpfile import cli
+from tests.builders import BuiltCore
 from tests.builders.layouts import layout_named
-from tests.conftest import SMALL, CoreMaker
+from tests.builders.logcore import PLACE, build_log_core
+from tests.builders.printk import LocklessRing
+from tests.conftest import SMALL, CoreMaker, copy_sparse
 from tests.kernel.vmlinux_maker import make_vmlinux
 from tests.sinks.kdump_reader import Dump
 
@@ -113,21 +117,77 @@ def test_a_file_that_cannot_be_written(
     assert "writing the vmcoreinfo file: No such file" in capfd.readouterr().err
 
 
+def another_name(file: Path, name: Path, way: str) -> Path:
+    """``file`` by that name, where it has to be another."""
+    if way == "hard link":
+        os.link(file, name)
+    elif way == "symlink":
+        name.symlink_to(file)
+    else:
+        return file
+    return name
+
+
 @pytest.mark.parametrize("way", ["same", "hard link", "symlink"])
 def test_never_over_the_vmlinux(
     vmlinux: Path, tmp_path: Path, way: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    source, file = tmp_path / "vmlinux", tmp_path / "vmcoreinfo"
+    source = tmp_path / "vmlinux"
     shutil.copy(vmlinux, source)
-    if way == "hard link":
-        os.link(source, file)
-    elif way == "symlink":
-        file.symlink_to(source)
-    else:
-        file = source
+    file = another_name(source, tmp_path / "vmcoreinfo", way)
     assert run("-g", file, "-x", source) == 1
     assert "is the input itself" in capfd.readouterr().err
     assert source.read_bytes() == vmlinux.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["same", "hard link", "symlink"])
+@pytest.mark.parametrize("option", ["-x", "-i"])
+@pytest.mark.parametrize("job", ["-d31", "-E", "--split", "--dump-dmesg", "-F", "-F --dump-dmesg"])
+def test_no_output_goes_over_what_describes_the_kernel(
+    core_of: CoreMaker, vmlinux: Path, tmp_path: Path, option: str, job: str, way: str,
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    given, core = tmp_path / "given", tmp_path / "core"
+    assert run("-g", given, "-x", vmlinux) == 0
+    if option == "-x":
+        shutil.copy(vmlinux, given)
+    before = given.read_bytes()
+    if "dmesg" in job:
+        build_log_core(core, LocklessRing().image(PLACE), release="6.12.0")
+    else:
+        core = core_of(MOVED).path
+    target = another_name(given, tmp_path / "another", way)
+    outputs = [tmp_path / "first", target] if job == "--split" else [target]
+    if "-F" in job:
+        outputs = []
+        with target.open("ab") as file:
+            monkeypatch.setattr(sys, "stdout", file)
+            status = run("-f", *job.split(), option, given, core)
+    else:
+        status = run("-f", *job.split(), option, given, core, *outputs)
+    assert status == 1
+    assert "is the input itself" in capfd.readouterr().err
+    assert given.read_bytes() == before
+    assert not (tmp_path / "first").exists()
+
+
+@pytest.mark.parametrize("way", ["same", "hard link", "symlink"])
+@pytest.mark.parametrize("job", ["-d31", "-E", "--split", "--dump-dmesg"])
+def test_no_output_goes_over_the_core(
+    small: BuiltCore, tmp_path: Path, job: str, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    core = tmp_path / "core"
+    if "dmesg" in job:
+        build_log_core(core, LocklessRing().image(PLACE))
+    else:
+        copy_sparse(small.path, core)
+    before = core.read_bytes()
+    target = another_name(core, tmp_path / "another", way)
+    first = [tmp_path / "first"] if job == "--split" else []
+    assert run("-f", job, core, *first, target) == 1
+    assert "is the input itself" in capfd.readouterr().err
+    assert core.read_bytes() == before
+    assert not (tmp_path / "first").exists()
 
 
 @pytest.mark.parametrize("through_link", [False, True])
