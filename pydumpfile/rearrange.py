@@ -47,7 +47,7 @@ def rearrange(
     """
     if target.flattened or target.fd is not None:
         raise UsageError(f"{target.path}: a stream can only be rearranged into a file")
-    stream = _Stream(fd, name)
+    stream = Stream(fd, name)
     check_header(bytes(stream.read_up_to(HEADER_SIZE)), name)  # before the target is touched
     output = open_output(target, fd)
     try:
@@ -57,7 +57,7 @@ def rearrange(
     return output.size
 
 
-def _copy(stream: _Stream, output: Output, progress: Throttled) -> None:
+def _copy(stream: Stream, output: Output, progress: Throttled) -> None:
     start = _Start(output)
     while True:
         at = stream.off
@@ -74,7 +74,7 @@ def _copy(stream: _Stream, output: Output, progress: Throttled) -> None:
     progress("rearranging", stream.off, stream.off)
 
 
-class _Stream:
+class Stream:
     """Bytes from a descriptor, in order."""
 
     def __init__(self, fd: int, name: str) -> None:
