@@ -23,11 +23,11 @@ _DECLARATIONS = _TYPES + "".join(
 # setuptools wants source paths relative to setup.py.
 _SOURCES = [
     os.path.join("csrc", f"{name}.c")
-    for name in ("batch", "classify", "decode", "encode", "group", "variant", "zero")
+    for name in ("batch", "classify", "decode", "encode", "group", "records", "variant", "zero")
 ]
 _HEADERS = [
     os.path.join("csrc", name)
-    for name in ("group.h", "page_judge.h", "page_words.h", "words.h", *_DECLARED)
+    for name in ("group.h", "page_judge.h", "page_words.h", "window.h", "words.h", *_DECLARED)
 ]
 
 ffibuilder = FFI()

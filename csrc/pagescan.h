@@ -73,6 +73,25 @@ int64_t pydump_pass_free(const struct pydump_plan *plan, const struct pydump_blo
 int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn);
 
 /*
+ * What the answer of /proc/vmcore_pfn_lists to one request has said so far. Zeros before its first
+ * record, but for end_pfn.
+ */
+struct pydump_answer {
+	uint64_t end_pfn;		/* that of the request: no run goes past it */
+	uint64_t next_pfn;		/* no run begins below */
+	uint64_t pages[6];		/* in runs, by kind */
+	uint64_t n_totals;		/* records behind the runs; the 7th is the last of all */
+};
+
+/*
+ * Do what n records, in the order of the answer, say of pages that were asked about, which are those
+ * of the window from window->first_pfn on: clear bits, and count them and bad orders. Returns how many
+ * could be followed, from the first on: if there are fewer than n, the next is no such record.
+ */
+int64_t pydump_take_records(const uint8_t *records, uint64_t n, struct pydump_answer *answer,
+			    struct pydump_window *window);
+
+/*
  * Where the pages of the bits set in [first_bit, end_bit) lie, at most max of them: off[i] becomes
  * (bit - first_bit) * page_size. Returns how many; fewer than max only if there are no more.
  */

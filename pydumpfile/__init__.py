@@ -25,6 +25,7 @@ from pydumpfile.budget import affordable_threads, look_around
 from pydumpfile.codecs import AUTO
 from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import PydumpfileError
+from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.progress import Progress
@@ -84,6 +85,7 @@ def dump(
     size_limit: Optional[int] = None,
     dry_run: bool = False,
     splitblock_size: int = 1 << 30,
+    filter_in: str = "user",
 ) -> Statistics:
     """Write a kdump-compressed dump of ``source`` to the file ``target``.
 
@@ -107,6 +109,8 @@ def dump(
         SizeLimitError.
     :param dry_run: write nothing, only count; ``target`` is not touched.
     :param splitblock_size: bytes of memory of which multiples the parts end at.
+    :param filter_in: where pages are judged; the dump is the same. ``"user"``, ``"kernel"``, of
+        which that is demanded, or ``"auto"``: in the kernel as long as it can.
     :return: what became of the pages.
     :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
         to be good, and says that it is incomplete until it is not.
@@ -128,7 +132,7 @@ def dump(
             compression = choose_codec(vmcore, where, threads).codec
         return dump_vmcore(
             vmcore, where, Level.of(level), compression, progress, threads, compression_level,
-            without_unused_mem_map=without_unused_mem_map,
+            without_unused_mem_map=without_unused_mem_map, filter_in=FilterIn.of(filter_in),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional, Union
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import UsageError
 from pydumpfile.filter.classify import PageFilter
+from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.kept import KeptPages
 from pydumpfile.filter.level import Kind, Level
 from pydumpfile.formats.kdump import UTSNAME_SIZE
@@ -58,6 +59,11 @@ class Statistics:
     holes: Optional[int]
     """Pages that an ELF core has no bytes for: what is left out in too short a run is there, as
     zeros. None of other formats."""
+    judged_in: frozenset[FilterIn]
+    """Who judged struct pages: KERNEL, USER, or first that one, then this; nobody if none
+    mattered."""
+    why_user: str
+    """Why the kernel did not, or not all of them, where it was to be tried."""
 
     def __init__(
         self, path: str = "", release: str = "", level: int = 0, compression: str = "",
@@ -80,6 +86,8 @@ class Statistics:
         self.bytes_written = 0
         self.dry_run = False
         self.holes = None
+        self.judged_in = frozenset()
+        self.why_user = ""
         self.scan_seconds = 0.0
         self.copy_seconds = 0.0
         self.source_incomplete = False
@@ -91,6 +99,9 @@ class Statistics:
         self.left_out = {kind: left_out[kind] for kind in Kind}
         self.filtered_before = self.existing - page_filter.candidates.total
         self.kept = page_filter.candidates.total - sum(left_out)
+        if page_filter.scan is not None:
+            self.judged_in = page_filter.scan.judged_in
+            self.why_user = str(page_filter.scan.why_user or "")
 
     @property
     def incomplete(self) -> bool:
@@ -113,6 +124,7 @@ def dump_vmcore(
     compression_level: Optional[int] = None,
     stopwatch: Optional[Stopwatch] = None,
     without_unused_mem_map: bool = False,
+    filter_in: FilterIn = FilterIn.USER,
 ) -> Statistics:
     """Write the dump of ``vmcore`` at ``level`` to ``target``.
 
@@ -124,10 +136,11 @@ def dump_vmcore(
     :param stopwatch: told what the stages of this dump take, if there is one.
     :param without_unused_mem_map: leave out as well the struct pages that only describe pages left
         out.
+    :param filter_in: where pages are judged; the dump is the same.
     :raises PydumpfileError: one of its kinds; ``target``, if created, is marked incomplete then,
         and a stream has no end mark.
     """
-    page_filter = PageFilter(vmcore, level, without_unused_mem_map)
+    page_filter = PageFilter(vmcore, level, without_unused_mem_map, filter_in=filter_in)
     job = _Job(page_filter, target, compression, progress, n_threads, compression_level)
     return job.run(stopwatch)
 

@@ -16,6 +16,7 @@ from pydumpfile.bitruns import runs
 from pydumpfile.dump import COPYING_STAGES, JUDGING_STAGES, Statistics, warnings_of
 from pydumpfile.errors import FaultError, UnsupportedError
 from pydumpfile.filter.classify import PageFilter
+from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.kept import KeptPages
 from pydumpfile.filter.level import Level
 from pydumpfile.filter.present import PresentFilter
@@ -44,6 +45,7 @@ def dump_elf(
     stopwatch: Optional[Stopwatch] = None,
     as_makedumpfile: bool = False,
     without_unused_mem_map: bool = False,
+    filter_in: FilterIn = FilterIn.USER,
 ) -> Statistics:
     """Write an ELF core of ``vmcore`` at ``level`` to ``target``.
 
@@ -54,6 +56,7 @@ def dump_elf(
     :param as_makedumpfile: byte for byte what makedumpfile would write: what is left out leaks
         where it is too little for a hole; see :class:`pydumpfile.filter.classify.PageFilter` too.
     :param without_unused_mem_map: see :class:`pydumpfile.filter.classify.PageFilter`.
+    :param filter_in: where pages are judged; the dump is the same.
     :raises UnsupportedError: ``vmcore`` was not read from an ELF core, of which this takes its
         headers.
     :raises PydumpfileError: one of its kinds; ``target``, if created, is empty or marked incomplete
@@ -62,7 +65,7 @@ def dump_elf(
     source = vmcore.source
     if not isinstance(source, ElfSource):
         raise UnsupportedError(f"{source.path}: an ELF core (-E) of what is none itself")
-    page_filter = PageFilter(vmcore, level, without_unused_mem_map, as_makedumpfile)
+    page_filter = PageFilter(vmcore, level, without_unused_mem_map, as_makedumpfile, filter_in)
     return _ElfJob(source, page_filter, target, progress, as_makedumpfile).run(stopwatch)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydumpfile.cli import doctor, initramfs
 from pydumpfile.cli.options import OPTIONS, Option
 from pydumpfile.codecs import AUTO, NAMES
+from pydumpfile.filter.filter_in import FilterIn
 
 MADE = "Made by `python -m docs.manual` from the table of options; do not edit."
 
@@ -18,7 +19,11 @@ OFFERED = tuple(option for option in OPTIONS if option.help)
 FILE_NAMES = frozenset({"FILE", "VMLINUX"})
 """Metavars that stand for files; the others' arguments can only be thought of."""
 
-CHOICES = {"CODEC": (*NAMES, AUTO), "LEVEL[,...]": ("31", "1")}
+CHOICES = {
+    "CODEC": (*NAMES, AUTO),
+    "LEVEL[,...]": ("31", "1"),
+    "WHERE": tuple(one.value for one in FilterIn),
+}
 """What is offered for a metavar."""
 
 

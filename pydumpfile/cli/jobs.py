@@ -15,6 +15,7 @@ from pydumpfile.cli.options import Options
 from pydumpfile.codecs import AUTO, NAMES, available, make_codec
 from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import FaultError, MissingFactError, OutputError
+from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.level import Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
@@ -45,6 +46,8 @@ def write_dump(options: Options, console: Console) -> int:
     for warning in statistics.warnings:
         console.warn(warning)
     console.say(summary(statistics))
+    if options.filter_in is not FilterIn.USER:
+        console.say(_who_judged(statistics))
     if console.wants_report:
         from pydumpfile.report.makedumpfile import makedumpfile_report  # noqa: PLC0415
 
@@ -175,6 +178,7 @@ def _dump_with_retries(
             return dump_vmcore(
                 vmcore, target, Level.of(level), compression, progress, n_threads,
                 options.compress_level, stopwatch, options.without_unused_mem_map,
+                options.filter_in,
             )  # fmt: skip
         except OutputError as error:
             if error.errno not in _NO_SPACE:
@@ -203,7 +207,7 @@ def _dump_elf(
 
     return dump_elf(
         vmcore, target, Level.of(level), progress, stopwatch, options.makedumpfile_bytes,
-        options.without_unused_mem_map,
+        options.without_unused_mem_map, options.filter_in,
     )  # fmt: skip
 
 
@@ -215,6 +219,16 @@ def _tell_level(vmcore: Vmcore, level: int, console: Console) -> None:
             f"dump_level is changed to {level | before}, because {vmcore.source.path} was created "
             f"by dump_level({before})."
         )
+
+
+def _who_judged(statistics: Statistics) -> str:
+    """In one line; and why not the kernel, if that was to."""
+    if not statistics.judged_in:
+        return "Pages were not judged: no struct page matters at this level."
+    places = {FilterIn.KERNEL: "in the kernel", FilterIn.USER: "in user space"}
+    judged = (told for place, told in places.items() if place in statistics.judged_in)
+    why = f": {statistics.why_user}" if statistics.why_user else "."
+    return f"Pages were judged {', then '.join(judged)}{why}"
 
 
 def _saved(options: Options, path: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from pydumpfile.codecs import AUTO, NAMES
 from pydumpfile.errors import UnsupportedError, UsageError
+from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.level import MAX_LEVEL
 
 _MAX_LEVELS = 32
@@ -56,6 +57,7 @@ class Options(NamedTuple):
     dump_dmesg: bool = False
     partial_dmesg: bool = False
     without_unused_mem_map: bool = False
+    filter_in: FilterIn = FilterIn.USER
     mem_usage: bool = False
     vtop: Optional[int] = None
     """Virtual address."""
@@ -209,6 +211,9 @@ OPTIONS = (
     Option("--partial-dmesg", "partial_dmesg", "only of it what came after the last dmesg -c"),
     Option("-e --exclude-unused-vm", "without_unused_mem_map", "leave out the struct pages of pages"
            " left out as well; they are judged twice", extra=True),
+    Option("--filter-in", "filter_in", "judge pages in the crash kernel, which takes a patched one,"
+           " or in user space (the default); auto: in the kernel if it can", "WHERE", FilterIn.of,
+           extra=True),
     Option("--mem-usage", "mem_usage", "only count pages by kind, of /proc/kcore or VMCORE"),
     Option("--vtop", "vtop", "show the page-table walk to a virtual address as well", "ADDRESS",
            _address),
@@ -259,6 +264,7 @@ _REFUSED_TOGETHER = (
     ("--split", "-F --num-threads"),
     ("--dump-dmesg", "--dry-run --split"),
     ("-x", "-i"),
+    ("--filter-in", "-g -R --reassemble --dump-dmesg --mem-usage"),
 )
 
 # What only means something beside another one.

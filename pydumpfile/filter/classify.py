@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The 2nd bitmap, a window at a time: which existing pages a dump level keeps.
 
-The drive around the loop that judges pages: it walks mem_map in blocks, hands each block to the C
-(or its reference), and carries over what crosses the end of a window.
+It takes together what struct pages say (:mod:`.scan`), what is offline, and what the zones' free
+lists say where struct pages do not; and carries over what crosses the end of a window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional, Protocol
+from typing import TYPE_CHECKING, Optional
 
-from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import FaultError, FormatError, MissingFactError, PydumpfileError
+from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.freelist import FreeLists
 from pydumpfile.filter.level import Kind, Level
-from pydumpfile.filter.plan import Plan, make_plan, marks_free_pages, needs_scan
+from pydumpfile.filter.plan import make_plan, marks_free_pages, needs_scan
+from pydumpfile.filter.scan import Scan, make_scan
 from pydumpfile.filter.tally import Tally
 from pydumpfile.kernel.facts import Facts
 from pydumpfile.kernel.memmap import MemMapPiece
@@ -28,37 +29,6 @@ if TYPE_CHECKING:
 
 WINDOW_PFNS = 2 << 20
 """Pfns of one window at most: 256 KiB of bitmap, 8 GiB of memory."""
-_BLOCK_PFNS = 32 << 10
-"""Struct pages read at once: 2 MiB of them, one x86_64 section."""
-_GROUP_PFNS = 512
-"""Pages that no compound page smaller than a group straddles; its last is never a head."""
-
-
-class Classifier(Protocol):
-    """What judges a block: the C or its reference."""
-
-    def classify(
-        self, pages: memoryview, block_pfn: int, first_pfn: int, end_pfn: int,
-        window: Bitmap, tally: Tally,
-    ) -> None:  # fmt: skip
-        """See :meth:`pydumpfile.filter.native.NativeClassifier.classify`."""
-
-    def pass_free(
-        self, pages: memoryview, block_pfn: int, first_pfn: int, end_pfn: int,
-        window: Bitmap, tally: Tally,
-    ) -> None:  # fmt: skip
-        """See :meth:`pydumpfile.filter.native.NativeClassifier.pass_free`."""
-
-
-def make_classifier(plan: Plan) -> Classifier:
-    """The loop that was asked for; there is no falling back."""
-    if loops.in_python():
-        from pydumpfile.filter.reference import ReferenceClassifier  # noqa: PLC0415
-
-        return ReferenceClassifier(plan)
-    from pydumpfile.filter.native import NativeClassifier  # noqa: PLC0415
-
-    return NativeClassifier(plan)
 
 
 class PageFilter:
@@ -68,13 +38,15 @@ class PageFilter:
         left out; costs judging them all twice.
     :param as_makedumpfile: take for memory what makedumpfile does: not the pages of which only a
         part exists, but those that are offline.
+    :param filter_in: where struct pages are judged.
+    :raises UnsupportedError: that has to be in the kernel, and cannot.
     :raises MissingFactError: the level needs to know more than the kernel says.
     :raises FaultError: the kernel's tables cannot be read.
     """
 
     def __init__(
         self, vmcore: Vmcore, level: Level, without_unused_mem_map: bool = False,
-        as_makedumpfile: bool = False,
+        as_makedumpfile: bool = False, filter_in: FilterIn = FilterIn.USER,
     ) -> None:  # fmt: skip
         self.vmcore = vmcore
         before = Level(vmcore.source.dump_level or 0)
@@ -82,16 +54,14 @@ class PageFilter:
         """What was asked for, and what the source went through before."""
         self.tally = Tally()
         self._as_makedumpfile = as_makedumpfile
+        self._filter_in = filter_in
         self.exists = self._pages(vmcore.source.exists)
         """Pfns of the 1st bitmap."""
         self.max_pfn = self.exists.end
-        self.scans = False
-        """Whether struct pages are looked at."""
+        self.scan: Optional[Scan] = None
+        """What looks at struct pages, if they matter."""
         self.undescribed_sections = 0
         """Sections of memory kept whole because their mem_map cannot be found."""
-        self._scanned_pfn = -1
-        self._among_free = False
-        """All pages judged last were free, so that the next may be."""
         self._straddles = False
         self.handicap: Optional[PydumpfileError] = None
         """Why nothing is known of any page, where the level does without."""
@@ -114,7 +84,6 @@ class PageFilter:
         return memory.pages(self.vmcore.page_shift)
 
     def _prepare(self, vmcore: Vmcore, facts: Facts) -> None:
-        self._memory = vmcore.memory
         self._mem_map = vmcore.mem_map
         self.undescribed_sections = self._mem_map.bad_sections
         # Memory past the last struct page was none to the kernel (mem=), only to the firmware.
@@ -124,20 +93,17 @@ class PageFilter:
         # What a dump lacks was judged before, and belongs to what is judged now: a free block is
         # known by its first page. An ELF core's holes are as if there had never been memory.
         is_dump = vmcore.source.dump_level is not None
-        self._described = self.exists if is_dump else self.candidates
-        self._plan = make_plan(facts, self.level)
-        self._classifier = make_classifier(self._plan)
+        described = self.exists if is_dump else self.candidates
+        scan = make_scan(self._filter_in, vmcore, described, make_plan(facts, self.level))
         if self.level & Level.FREE and not marks_free_pages(facts):
             self._free_lists = FreeLists(vmcore)
-        self.scans = needs_scan(facts, self.level)
+        if needs_scan(facts, self.level):
+            self.scan = scan
 
     def watch(self, stopwatch: Stopwatch, reading: str, judging: str) -> None:
         """Have the two stages of a scan timed, under these names."""
-        if self.scans:
-            stopwatch.attach(self, "_struct_pages", reading)
-            stopwatch.attach(self, "_first_struct_pages", reading)
-            stopwatch.attach(self._classifier, "classify", judging)
-            stopwatch.attach(self._classifier, "pass_free", judging)
+        if self.scan is not None:
+            self.scan.watch(stopwatch, reading, judging)
 
     def doubts(self) -> Iterator[str]:
         """What the operator has to know of the judging when it is done: pages kept for safety."""
@@ -161,8 +127,9 @@ class PageFilter:
     def another(self) -> PageFilter:
         """A filter like this one that has judged nothing yet."""
         return PageFilter(
-            self.vmcore, self.level, self.without_unused_mem_map, self._as_makedumpfile
-        )
+            self.vmcore, self.level, self.without_unused_mem_map, self._as_makedumpfile,
+            self._filter_in,
+        )  # fmt: skip
 
     def window_bounds(self) -> Iterator[Range]:
         """The windows, ascending: none crosses a multiple of ``WINDOW_PFNS``."""
@@ -196,7 +163,9 @@ class PageFilter:
         from pydumpfile.filter.vmemmap import UnusedMemMap  # noqa: PLC0415
 
         unused = UnusedMemMap(self.vmcore, self.exists)
-        for window in PageFilter(self.vmcore, self.level, False, self._as_makedumpfile)._judged():
+        first = self.another()
+        first.scan = self.scan
+        for window in first._judged():
             unused.see(window)
         return unused
 
@@ -207,85 +176,20 @@ class PageFilter:
             self.candidates.mark(window)
             for kind, spill_pfn in enumerate(self.tally.spill_pfn):
                 self.tally.left_out[kind] += window.clear_range(first_pfn, spill_pfn)
-            if self.scans:
-                for piece in self._mem_map.within(first_pfn, end_pfn):
-                    if piece.online or self._as_makedumpfile:
-                        self._scan(piece, window)
-                    else:
-                        dropped = window.clear_range(piece.first_pfn, piece.end_pfn)
-                        self.tally.left_out[Kind.OFFLINE] += dropped
+            if self.scan is not None:
+                self._scan_window(self.scan, window)
             if self._free_lists is not None:
                 for block in self._free_lists.blocks(self.tally):
                     self.tally.left_out[Kind.FREE] += window.clear_range(*block)
             yield window
 
-    def _scan(self, piece: MemMapPiece, window: Bitmap) -> None:
-        """Judge the pages of ``piece`` that lie in the window and that the file knows of."""
-        if piece.first_pfn != self._scanned_pfn:
-            self._scanned_pfn = piece.first_pfn
-            self.tally.resume_pfn = 0
-        start = max(piece.first_pfn, window.first_pfn)
-        end = min(piece.end_pfn, window.end_pfn)
-        for first_pfn, end_pfn in self._described.within(start, end):
-            while first_pfn < end_pfn:
-                stop_pfn = min(end_pfn, align_down(first_pfn, _BLOCK_PFNS) + _BLOCK_PFNS)
-                self._judge_block(piece, first_pfn, stop_pfn, window)
-                first_pfn = stop_pfn
-
-    def _judge_block(
-        self, piece: MemMapPiece, first_pfn: int, end_pfn: int, window: Bitmap
-    ) -> None:
-        """Judge ``[first_pfn, end_pfn)`` of it; where all before was free that may go on."""
-        tally = self.tally
-        n_free, n_pages = tally.left_out[Kind.FREE], end_pfn - first_pfn
-        if self._among_free:
-            self._pass_free(piece, first_pfn, end_pfn, window)
-            first_pfn = max(first_pfn, tally.resume_pfn)
-        if first_pfn < end_pfn:
-            # Whole groups, so that every compound head has its second struct page beside it.
-            block_pfn = align_down(first_pfn, _GROUP_PFNS)
-            block_end = min(piece.end_pfn, align_up(end_pfn, _GROUP_PFNS))
-            pages, lost = self._struct_pages(piece, block_pfn, block_end)
-            tally.unreadable += sum(first_pfn <= pfn < end_pfn and pfn in window for pfn in lost)
-            self._classifier.classify(pages, block_pfn, first_pfn, end_pfn, window, tally)
-        self._among_free = tally.left_out[Kind.FREE] - n_free >= n_pages
-
-    def _pass_free(self, piece: MemMapPiece, first_pfn: int, end_pfn: int, window: Bitmap) -> None:
-        """Judge the largest free blocks, by nothing but the first struct page of each."""
-        step = 1 << max(self._plan.max_order - 1, 0)
-        if not self._plan.max_order or first_pfn % step or first_pfn < self.tally.resume_pfn:
-            return
-        pages = self._first_struct_pages(piece, first_pfn, end_pfn, step)
-        if pages is not None:
-            self._classifier.pass_free(pages, first_pfn, first_pfn, end_pfn, window, self.tally)
-
-    def _first_struct_pages(
-        self, piece: MemMapPiece, first_pfn: int, end_pfn: int, step: int
-    ) -> Optional[memoryview]:
-        """Struct pages of ``[first_pfn, end_pfn)``, of which only every ``step``-th is right.
-
-        None where that would cost as much as all of them.
-        """
-        size = self._plan.page_size
-        vaddr = piece.vaddr + (first_pfn - piece.first_pfn) * size
-        firsts = range(0, (end_pfn - first_pfn) * size, step * size)
-        try:
-            return self._memory.glance(vaddr, firsts.stop, [(at, at + size) for at in firsts])
-        except FaultError:
-            return None
-
-    def _struct_pages(
-        self, piece: MemMapPiece, first_pfn: int, end_pfn: int
-    ) -> tuple[memoryview, list[int]]:
-        """Struct pages of ``[first_pfn, end_pfn)``, and the pfns whose struct page is unreadable.
-
-        Those are zeros, which says: keep the page.
-        """
-        size = self._plan.page_size
-        vaddr = piece.vaddr + (first_pfn - piece.first_pfn) * size
-        n_bytes = (end_pfn - first_pfn) * size
-        try:
-            return self._memory.view(vaddr, n_bytes), []
-        except FaultError:
-            salvaged, lost = self._memory.salvage(vaddr, n_bytes, size)
-            return memoryview(salvaged), [first_pfn + i for i in lost]
+    def _scan_window(self, scan: Scan, window: Bitmap) -> None:
+        """Judge what is online; the other pages go as they are, if nobody before spoke for them."""
+        online: list[MemMapPiece] = []
+        offline: list[MemMapPiece] = []
+        for piece in self._mem_map.within(window.first_pfn, window.end_pfn):
+            (online if piece.online or self._as_makedumpfile else offline).append(piece)
+        scan.judge(online, window, self.tally)
+        for piece in offline:
+            dropped = window.clear_range(piece.first_pfn, piece.end_pfn)
+            self.tally.left_out[Kind.OFFLINE] += dropped

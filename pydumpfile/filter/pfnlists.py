@@ -14,13 +14,21 @@ from struct import Struct
 from types import TracebackType
 from typing import NamedTuple, Optional
 
-from pydumpfile.errors import FaultError, InputError, UnsupportedError
-from pydumpfile.filter.level import Kind
+from pydumpfile.bitmap import Bitmap
+from pydumpfile.errors import (
+    FaultError,
+    FormatError,
+    InputError,
+    TruncatedError,
+    UnsupportedError,
+)
+from pydumpfile.filter.answer import RECORD_SIZE, Answer, make_take_records
 from pydumpfile.filter.plan import PageTest, Plan
+from pydumpfile.filter.tally import Tally
 from pydumpfile.formats.elf import Phdr
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.memory.space import AddressSpace
-from pydumpfile.pfn import PageSet
+from pydumpfile.pfn import PageSet, Range
 
 PATH = "/proc/vmcore_pfn_lists"
 REQUEST_MAX = 64 << 10
@@ -35,13 +43,8 @@ _PLAN = Struct("<6IQ4I" + 9 * "IIQQ" + "3Q")
 _RANGE = Struct("<QQ")
 _PIECE = Struct("<QQII")
 _EXTENT = Struct("<QQ")
-_RECORD = Struct("<QQ")
 _REQUEST_SIZE = _HEADER.size + _PLAN.size
-_READ_SIZE = 4096 * _RECORD.size
-
-_TOTAL = 0x80
-_BAD_ORDERS = 0x90
-_N_KINDS = Kind.UNUSED_MEM_MAP  # no matter of one struct page
+_READ_SIZE = 4096 * RECORD_SIZE
 
 
 class Extent(NamedTuple):
@@ -58,13 +61,15 @@ class Piece(NamedTuple):
     end_pfn: int
     extents: tuple[Extent, ...]
 
-
-class Going(NamedTuple):
-    """Pages ``[first_pfn, end_pfn)`` are to be left out, being of this kind."""
-
-    first_pfn: int
-    end_pfn: int
-    kind: Kind
+    def lost(self, struct_page_size: int) -> Iterator[Range]:
+        """The pfns whose struct pages are nowhere."""
+        off = 0
+        for extent in self.extents:
+            end_off = off + extent.size
+            if extent.off == _NOWHERE:
+                first, end = off // struct_page_size, end_off // struct_page_size
+                yield self.first_pfn + first, self.first_pfn + end
+            off = end_off
 
 
 class PfnLists:
@@ -75,15 +80,12 @@ class PfnLists:
 
     def __init__(self, path: str = PATH) -> None:
         self.path = path
-        self.bad_orders = 0
-        """Free blocks of impossible order, which were kept, of all answers so far."""
-        self.totals = [0] * _N_KINDS
-        """Pages the answers were about so far, by :class:`Kind`."""
+        self._take_records = make_take_records()
         try:
             self._file = os.open(path, os.O_RDWR)
         except OSError as error:
             raise UnsupportedError(
-                f"judging pages in the kernel: {path}: {error.strerror}",
+                f"judging pages in the kernel without {path} ({error.strerror})",
                 "it takes root, and a crash kernel with the series of kpatch/linux-*/pfn-lists",
             ) from error
 
@@ -102,28 +104,30 @@ class PfnLists:
     ) -> None:
         self.close()
 
-    def ask(self, request: bytes, read_size: int = _READ_SIZE) -> Iterator[Going]:
-        """What the kernel finds, ascending; each answer has to be taken to its end.
+    def judge(self, request: bytes, end_pfn: int, window: Bitmap, tally: Tally) -> None:
+        """Have the kernel judge, and clear the bits in ``window`` of the pages that go.
 
-        :param read_size: bytes of records to fetch at once.
+        :param request: about pages of ``window`` only.
+        :param end_pfn: that of the request.
+        :param tally: counted up. If this fails, it and ``window`` are of no use any more.
         :raises InputError: the kernel refuses the request, or cannot read old memory.
+        :raises FormatError: its answer is none, or not whole (TruncatedError).
         """
+        answer = Answer(end_pfn)
+        off = 0
         try:
             os.write(self._file, request)
-            while True:
-                records = os.read(self._file, read_size)
-                if not records:
-                    return
-                for first_pfn, n_kind in _RECORD.iter_unpack(records):
-                    kind = n_kind & 0xFF
-                    if kind < _N_KINDS:
-                        yield Going(first_pfn, first_pfn + (n_kind >> 8), Kind(kind))
-                    elif kind == _BAD_ORDERS:
-                        self.bad_orders += first_pfn
-                    else:
-                        self.totals[kind - _TOTAL] += first_pfn
+            while records := os.read(self._file, _READ_SIZE):
+                done = RECORD_SIZE * self._take_records(records, answer, window, tally)
+                if done < len(records):
+                    wrong = records[done : done + RECORD_SIZE].hex(" ", 8)
+                    expected = f"a record about pages below pfn {end_pfn:#x}, as the format has it"
+                    raise FormatError(self.path, off + done, expected, wrong)
+                off += done
         except OSError as error:
             raise InputError(self.path, error.errno, "having pages judged by the kernel") from error
+        if not answer.complete:
+            raise TruncatedError(self.path, off, "one more record", "the end of the answer")
 
 
 def locate(
@@ -150,7 +154,7 @@ def locate(
     joined = tuple(_joined(extents, loads))
     if any((off % 8 and off != _NOWHERE) or size % 8 for off, size in joined):
         raise UnsupportedError(
-            "judging pages in the kernel: a PT_LOAD begins or ends inside a struct page's word",
+            "judging pages in the kernel where a PT_LOAD begins or ends in a struct page's word",
             "let them be judged in user space",
         )
     return Piece(piece.first_pfn, piece.end_pfn, joined)
@@ -172,8 +176,8 @@ def make_requests(
         more = n_ranges * _RANGE.size + _PIECE.size + len(piece.extents) * _EXTENT.size
         if _REQUEST_SIZE + more > REQUEST_MAX:
             raise UnsupportedError(
-                f"judging pages in the kernel: those from pfn {piece.first_pfn:#x} on have their "
-                f"struct pages in {len(piece.extents)} places, and are {n_ranges} ranges",
+                f"judging pages in the kernel that from pfn {piece.first_pfn:#x} on have their "
+                f"struct pages in {len(piece.extents)} places, and are {n_ranges} ranges,",
                 "let them be judged in user space",
             )
         if size + more > REQUEST_MAX:
@@ -242,7 +246,7 @@ def _request(plan: Plan, memory: PageSet, pieces: list[Piece], end_pfn: int) -> 
     extents = [extent for piece in pieces for extent in piece.extents]
     header = _HEADER.pack(
         _MAGIC, _VERSION, _REQUEST_SIZE, _PLAN.size, _RANGE.size, _PIECE.size, _EXTENT.size,
-        _RECORD.size, len(ranges), len(pieces), len(extents), end_pfn,
+        RECORD_SIZE, len(ranges), len(pieces), len(extents), end_pfn,
     )  # fmt: skip
     return b"".join(
         (

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""csrc/page_judge.h and classify.c in plain Python: slow, obvious, the measure of the C."""
+"""csrc/page_judge.h, classify.c and records.c in plain Python.
+
+Slow, obvious, the measure of the C.
+"""
 
 from __future__ import annotations
 
+from struct import Struct
+
 from pydumpfile.bitmap import Bitmap
+from pydumpfile.filter.answer import BAD_ORDERS, N_KINDS, TOTAL, Answer
 from pydumpfile.filter.level import Kind
 from pydumpfile.filter.plan import PageTest, Plan
 from pydumpfile.filter.tally import Tally
 
 _ANON_BIT = 1
 _GROUP_PAGES = 512
+_RECORD = Struct("<QQ")
 
 
 class ReferenceClassifier:
@@ -58,6 +65,50 @@ class ReferenceClassifier:
         if pfn > window.end_pfn:
             tally.spill_pfn[Kind.FREE] = max(tally.spill_pfn[Kind.FREE], pfn)
         tally.resume_pfn = max(tally.resume_pfn, pfn)
+
+
+def take_records(records: bytes, answer: Answer, window: Bitmap, tally: Tally) -> int:
+    """Do what ``records`` say as :func:`pydumpfile.filter.native.take_records` does, which see."""
+    done = 0
+    for first_pfn, n_kind in _RECORD.iter_unpack(records):
+        n, kind = n_kind >> 8, n_kind & 0xFF
+        if kind < N_KINDS:
+            taken = _take_run((first_pfn, first_pfn + n), Kind(kind), answer, window, tally)
+        else:
+            taken = _take_total(n_kind, first_pfn, answer, tally)
+        if not taken:
+            break
+        done += 1
+    return done
+
+
+def _take_run(
+    run: tuple[int, int], kind: Kind, answer: Answer, window: Bitmap, tally: Tally
+) -> bool:
+    first_pfn, end_pfn = run
+    begins_right = answer.next_pfn <= first_pfn and window.first_pfn <= first_pfn < window.end_pfn
+    if answer.n_totals or not begins_right or not first_pfn < end_pfn <= answer.end_pfn:
+        return False
+    tally.left_out[kind] += window.clear_range(first_pfn, end_pfn)
+    if end_pfn > window.end_pfn:
+        tally.spill_pfn[kind] = max(tally.spill_pfn[kind], end_pfn)
+    tally.resume_pfn = max(tally.resume_pfn, end_pfn)
+    answer.pages[kind] += end_pfn - first_pfn
+    answer.next_pfn = first_pfn + 1
+    return True
+
+
+def _take_total(n_kind: int, total: int, answer: Answer, tally: Tally) -> bool:
+    kind = answer.n_totals
+    if kind < N_KINDS:
+        if n_kind != TOTAL + kind or total != answer.pages[kind]:
+            return False
+    else:
+        if kind > N_KINDS or n_kind != BAD_ORDERS or total > answer.end_pfn:
+            return False
+        tally.bad_orders += total
+    answer.n_totals += 1
+    return True
 
 
 class _Block:

@@ -8,11 +8,12 @@ import pytest
 import pydumpfile
 from pydumpfile import loops
 from pydumpfile.errors import FormatError, MissingFactError, UsageError
-from pydumpfile.filter.classify import PageFilter, make_classifier
+from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import MAX_LEVEL, Kind, Level
 from pydumpfile.filter.native import NativeClassifier
 from pydumpfile.filter.plan import NEVER, PageTest, field_test, make_plan, needs_scan
 from pydumpfile.filter.reference import ReferenceClassifier
+from pydumpfile.filter.scan import make_classifier
 from pydumpfile.kernel.facts import Facts
 from tests.builders import LAYOUTS
 from tests.builders.vmcoreinfo import page_keys

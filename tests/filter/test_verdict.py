@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import pydumpfile
-from pydumpfile.filter import classify
+from pydumpfile.filter import classify, scan
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import Level
 from pydumpfile.filter.tally import Tally
@@ -177,7 +177,7 @@ def test_windows_change_nothing(
 def test_blocks_change_nothing(
     core_of: CoreMaker, name: str, block_pfns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classify, "_BLOCK_PFNS", block_pfns)
+    monkeypatch.setattr(scan, "_BLOCK_PFNS", block_pfns)
     built = core_of(VARIANTS[name])
     with pydumpfile.open(built.path) as vmcore:
         for level in SPREAD:

@@ -32,6 +32,7 @@ complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -s 
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -l dump-dmesg -d 'write the kernel\'s log instead of a dump'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -l partial-dmesg -d 'only of it what came after the last dmesg -c'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -s e -l exclude-unused-vm -d 'leave out the struct pages of pages left out as well'
+complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -l filter-in -x -a 'user kernel auto' -d 'judge pages in the crash kernel, which takes a patched one, or in user space'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -l mem-usage -d 'only count pages by kind, of /proc/kcore or VMCORE'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -l vtop -x -d 'show the page-table walk to a virtual address as well'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from doctor initramfs' -s x -r -F -d 'what VMCOREINFO lacks is in the debugging information of VMLINUX'
