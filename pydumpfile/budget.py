@@ -12,6 +12,10 @@ _FIRST_THREAD_SIZE = 20 << 20
 _THREAD_SIZE = 11 << 20
 _LEAST_SIZE = 8 << 20
 """What the first thread takes at least, beyond what the process has before."""
+_FIRST_THREAD_SPACE = 40 << 20
+_THREAD_SPACE = 96 << 20
+"""Of address space: a stack of 8 MiB, 64 MiB in which malloc serves one thread, and a copier."""
+_UNLIMITED = 1 << 62
 _MAX_THREADS = 1024
 _LEAVE_SIZE = 16 << 20
 """Not ours: page cache for the target's file system, the kernel itself."""
@@ -25,21 +29,34 @@ class Spare(NamedTuple):
     """MemAvailable; how much could be allocated without anything being swapped out."""
     rss_size: int
     """What this process has already."""
+    address_space: int = _UNLIMITED
+    """By how much it may grow, whether or not that becomes resident (``ulimit -v``, ``-d``)."""
 
 
 def look_around(proc: str = "/proc") -> Spare:
     """What the machine has now; generous where the kernel does not say."""
     available_size = rss_size = 0
+    address_space = _UNLIMITED
     try:
         with open(f"{proc}/meminfo", encoding="ascii") as meminfo:
             for line in meminfo:
                 if line.startswith("MemAvailable:"):
                     available_size = int(line.split()[1]) << 10
         with open(f"{proc}/self/statm", encoding="ascii") as statm:
-            rss_size = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            total, resident, _, _, _, data, _ = (
+                int(n_pages) * os.sysconf("SC_PAGE_SIZE") for n_pages in statm.read().split()
+            )
+        rss_size = resident
+        used = {"Max address space": total, "Max data size": data}
+        with open(f"{proc}/self/limits", encoding="ascii") as limits:
+            for line in limits:
+                name, soft = line[:26].rstrip(), line[26:].split()[0]
+                if name in used and soft.isdecimal():
+                    address_space = min(address_space, int(soft) - used[name])
     except (OSError, ValueError, IndexError):
         pass  # no /proc, or a strange one: it only advises
-    return Spare(len(os.sched_getaffinity(0)), available_size or 1 << 40, rss_size)
+    n_cpus = len(os.sched_getaffinity(0))
+    return Spare(n_cpus, available_size or 1 << 40, rss_size, address_space)
 
 
 def affordable_threads(spare: Spare, wanted: Optional[int], max_rss: Optional[int]) -> int:
@@ -54,7 +71,10 @@ def affordable_threads(spare: Spare, wanted: Optional[int], max_rss: Optional[in
     room_size = spare.available_size - _LEAVE_SIZE
     if max_rss is not None:
         room_size = min(room_size, max_rss - spare.rss_size)
-    afford = 1 + (room_size - _FIRST_THREAD_SIZE) // _THREAD_SIZE
+    afford = 1 + min(
+        (room_size - _FIRST_THREAD_SIZE) // _THREAD_SIZE,
+        (spare.address_space - _FIRST_THREAD_SPACE) // _THREAD_SPACE,
+    )
     return max(1, min(spare.n_cpus if wanted is None else wanted, afford, _MAX_THREADS))
 
 

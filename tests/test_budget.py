@@ -14,6 +14,7 @@ from pydumpfile.budget import Spare, affordable_threads, look_around, shortage
 
 MIB = 1 << 20
 PLENTY = 1 << 40
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,33 @@ def test_affordable_threads(
 ) -> None:
     spare = Spare(n_cpus, available, 16 * MIB)
     assert affordable_threads(spare, wanted, max_rss) == threads
+
+
+@pytest.mark.parametrize(
+    ("space", "threads"),
+    [(1 << 62, 8), (1 << 30, 8), (300 * MIB, 3), (231 * MIB, 2), (136 * MIB, 2), (135 * MIB, 1),
+     (MIB, 1), (-MIB, 1)],
+)  # fmt: skip
+def test_threads_take_address_space(space: int, threads: int) -> None:
+    assert affordable_threads(Spare(2, PLENTY, 16 * MIB, space), 8, None) == threads
+
+
+@pytest.mark.parametrize(
+    ("limits", "space"),
+    [("Max data size             unlimited            unlimited            bytes", 1 << 62),
+     ("Max data size             1048576              unlimited            bytes", MIB - 3 * PAGE),
+     ("Max address space         1048576              1048576              bytes", MIB - 9 * PAGE),
+     ("Max address space         4096                 unlimited            bytes", -8 * PAGE),
+     ("Max address space", 1 << 62), ("", 1 << 62)],
+)  # fmt: skip
+def test_limits_of_the_process_count(tmp_path: Path, limits: str, space: int) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable: 1024 kB\n")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/statm").write_text("9 5 1 1 0 3 0\n")
+    (tmp_path / "self/limits").write_text(f"Limit  Soft Limit  Hard Limit  Units\n{limits}\n")
+    spare = look_around(str(tmp_path))
+    assert (spare.available_size, spare.rss_size) == (MIB, 5 * PAGE)
+    assert spare.address_space == space
 
 
 @pytest.mark.parametrize(
