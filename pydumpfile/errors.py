@@ -177,6 +177,22 @@ class NativeError(PydumpfileError):
         self.status = status
 
 
+class OutOfMemoryError(PydumpfileError):
+    """There is less memory than it takes, even with as few threads as were tried."""
+
+    exit_code = 13
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        """``what`` is the first that there was no memory for."""
+        super().__init__(
+            "out of memory"
+            + (f": {what}" if what else "")
+            + "; one thread takes least (--num-threads 1)"
+            + (f"; {advice}" if advice else "")
+        )
+        self.what = what
+
+
 class InputError(PydumpfileError):
     """The input cannot be opened or read; ``errno`` is the operating system's reason."""
 

@@ -16,6 +16,7 @@ from pydumpfile.errors import (
     MissingFactError,
     NativeError,
     NotInDumpError,
+    OutOfMemoryError,
     OutputError,
     PageTableError,
     PydumpfileError,
@@ -39,6 +40,7 @@ EXAMPLES = [
     (SizeLimitError("dump", 1000), 10),
     (NativeError("pydump_classify", -1), 11),
     (InputError("core", errno.EACCES, "opening"), 12),
+    (OutOfMemoryError("8 bytes"), 13),
 ]
 
 

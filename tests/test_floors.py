@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pydumpfile"
 # Longest name that fits counts; a room's floor holds for all of its modules.
 FLOORS = {
     "errors": 0, "pfn": 0, "bitmap": 0, "progress": 0, "loops": 0, "variants": 0, "_version": 0,
-    "bitruns": 0, "stopwatch": 0,
+    "bitruns": 0, "stopwatch": 0, "signals": 0,
     "formats": 1, "codecs": 1, "decoders": 1,
     "sources": 2, "sinks": 2,
     "memory": 3,
@@ -25,7 +25,7 @@ FLOORS = {
     "budget": 6, "codec_choice": 6, "dump": 6, "elfdump": 6, "logfile": 6, "mem_usage": 6,
     "rearrange": 6, "reassemble": 6,
     "report": 6, "service": 6,
-    "": 7, "cli": 7, "__main__": 7,
+    "": 7, "api": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 
 # On one floor only a room's own modules know each other, but for what is named here:
@@ -39,6 +39,7 @@ NEIGHBOURS = {
     ("report.profile", "dump"),  # the statistics it tells
     ("report.makedumpfile", "dump"),  # likewise
     ("report.summary", "dump"),  # likewise
+    ("", "api"),  # which it exports, and loads when asked for
     ("__main__", "cli"),
 }
 

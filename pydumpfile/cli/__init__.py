@@ -1,39 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command: from arguments to one job, and from how it ended to an exit status.
+"""The command: who starts it, and which part of it does what is asked for.
 
 Under the name ``makedumpfile`` it keeps the contract that services rely on, see :mod:`.drop_in`.
+Nothing is loaded before it is known what a signal is to do.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn, Optional
+from importlib import import_module
+from typing import NoReturn
 
-from pydumpfile.cli import drop_in, jobs
-from pydumpfile.cli.console import Console, ready_streams, write_line
-from pydumpfile.cli.options import Options, check, glimpse, read
-from pydumpfile.errors import PydumpfileError
+from pydumpfile import signals
+from pydumpfile.errors import OutOfMemoryError
 
 PROGRAM = "pydumpfile"
-_IF_BEGUN = "a dump that was begun and not finished is marked incomplete"
-
-
-class _StoppedError(PydumpfileError):
-    """A signal asked to stop."""
-
-    exit_code = 1
+_DROP_IN = "makedumpfile"
+"""The other name, see :mod:`.drop_in`."""
+_SUB_COMMANDS = ("doctor", "initramfs")
+"""Modules here with a ``main`` each."""
+_STOPPED = 1
+"""Exit status of who was asked to stop."""
 
 
 def entry() -> NoReturn:
     """The ``pydumpfile`` command, under whatever name it was called."""
-    ready_streams()
-    status = main(sys.argv[1:], os.path.basename(sys.argv[0]))
-    for stream in (sys.stdout, sys.stderr):
-        write_line("", stream, end="")  # what is still buffered; Python would exit with 120
+    signals.leave_quietly(_STOPPED)
+    program, why = os.path.basename(sys.argv[0]), ""
+    try:
+        from pydumpfile.cli.console import flush, ready_streams  # noqa: PLC0415
+
+        ready_streams()
+        status = main(sys.argv[1:], program)
+        signals.leave_quietly(status)
+        flush()
+    except ImportError as error:
+        status, why = 1, f"a part of it cannot be loaded: {error}"
+    except MemoryError as error:
+        status, why = OutOfMemoryError.exit_code, str(OutOfMemoryError(str(error)))
+    if why:
+        os.write(2, f"{PROGRAM}: {why}\n".encode("utf-8", "backslashreplace"))
+        os._exit(1 if program == _DROP_IN else status)  # with what little there is
     sys.exit(status)
 
 
@@ -42,68 +51,20 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
     :param program: the name it was called by; ``makedumpfile`` is special.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    if program != drop_in.NAME and arguments[:1] == ["initramfs"]:
-        from pydumpfile.cli import initramfs  # noqa: PLC0415
+    if program != _DROP_IN and arguments and arguments[0] in _SUB_COMMANDS:
+        return _run_sub_command(*arguments)
+    from pydumpfile.cli import command  # noqa: PLC0415
 
-        return initramfs.main(arguments[1:])
-    if program != drop_in.NAME and arguments[:1] == ["doctor"]:
-        from pydumpfile.cli import doctor  # noqa: PLC0415
+    return command.run(arguments, program == _DROP_IN)
 
-        return doctor.main(arguments[1:])
-    drop_in_name = program == drop_in.NAME
-    options = glimpse(arguments)
-    console = Console(data_on_stdout=options.flattened, drop_in=drop_in_name)
-    understood, status = False, 0
+
+def _run_sub_command(name: str, *arguments: str) -> int:
+    from pydumpfile.cli.console import write_line  # noqa: PLC0415
+
     try:
-        options = read(arguments)
-        level = options.message_level | 8 * options.debug | 16 * options.show_stats
-        console = Console(level, options.flattened, drop_in_name)
-        check(options)
-        understood = True
-        status = _do(options, console)
-    except PydumpfileError as error:
-        status = error.exit_code
-        if drop_in_name and not understood:
-            drop_in.refuse(error, console)
-        else:
-            error.message += "" if understood else f"; see {PROGRAM} --help"
-            console.fail(error)
-    except KeyboardInterrupt:
-        console.fail(_StoppedError(f"interrupted; {_IF_BEGUN}"))
-        status = _StoppedError.exit_code
-    if drop_in_name and not (options.only_asks or (options.mem_usage and not status)):
-        return drop_in.end(status, console)
-    return min(status, 1) if drop_in_name else status
-
-
-def _do(options: Options, console: Console) -> int:
-    """The one job that was asked for."""
-    job = options.job
-    if job == "help":
-        return jobs.show_help()
-    if job == "version":
-        return jobs.show_version(console)
-    if job == "check_params":
-        return jobs.check_params(options)
-    if job == "make_vmcoreinfo":
-        from pydumpfile.cli.describe import make_vmcoreinfo  # noqa: PLC0415
-
-        return make_vmcoreinfo(options, console)
-    if job == "rearrange":
-        return jobs.rearrange_stream(options, console)
-    if job == "reassemble":
-        return jobs.reassemble_parts(options, console)
-    if job == "dump_dmesg":
-        return jobs.write_log(options, console)
-    if job == "mem_usage":
-        from pydumpfile.cli.mem_usage import show_mem_usage  # noqa: PLC0415
-
-        return show_mem_usage(options, console)
-    return jobs.write_dump(options, console)
-
-
-def _stop(number: int, frame: Optional[FrameType]) -> None:
-    del frame
-    name = signal.Signals(number).name
-    raise _StoppedError(f"stopped by {name}; {_IF_BEGUN}")
+        with signals.raised():
+            status: int = import_module(f"pydumpfile.cli.{name}").main(arguments)
+            return status
+    except KeyboardInterrupt as interrupt:
+        write_line(f"{PROGRAM}: stopped by {interrupt}", sys.stderr)
+        return _STOPPED

@@ -54,6 +54,12 @@ def answer(text: str, stream: TextIO, end: str = "\n") -> None:
         raise output_error(STDOUT, error, "writing what was asked for") from error
 
 
+def flush() -> None:
+    """Write what is still buffered, if that can be done; Python would exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        write_line("", stream, end="")
+
+
 def ready_streams() -> None:
     """Have three standard streams, come what may, that can write any message.
 

@@ -47,6 +47,7 @@ exit status: 0 a complete dump, anything else not:
    2  -x, -i: of another kernel      5  not supported          7,8,9  memory cannot be read
    3  not a memory image
   10  the dump cannot be written    11  a bug in pydumpfile        12  the image cannot be read
+  13  out of memory
 Called as makedumpfile it is 0, 1 or 2. A dump that could not be finished, or lacks pages that could
 not be read (7), is kept and marked incomplete; crash and drgn open it all the same."""
 
