@@ -65,6 +65,7 @@ def rehearse(run: Run, directory: str, codecs: Iterable[str], seen_as: str = "")
         stage.stream(codec)
         stage.parts(codec)
     stage.fewer_pages()
+    stage.other_judge()
     stage.estimate()
     stage.elf()
     stage.log()
@@ -124,6 +125,15 @@ class _Stage:
         if not dump.startswith(_SIGNATURE) or status != _WITHOUT_STRUCT_PAGES:
             raise RehearsalError(f"rehearsal of {act}: no such dump: {dump[:8]!r}, {status:#x}")
         self.digests[act] = hashlib.sha256(dump).hexdigest()
+
+    def other_judge(self) -> None:
+        """Pages judged in the kernel, if it can; it cannot those of this machine."""
+        act = "--filter-in auto"
+        arguments = ("--filter-in", "auto", *_LEVEL, self._name("vmcore"), self._name("dump"))
+        done = self._play(act, "pydumpfile", arguments)
+        if b"\nPages were judged in user space: " not in done.stdout:
+            raise RehearsalError(f"rehearsal of {act}: not told: {_words(done.stdout)}")
+        self._remember(act, "none", self._taken(act, "dump"))
 
     def estimate(self) -> None:
         """A dry run: nothing is written, and the report is made."""

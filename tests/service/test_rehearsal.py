@@ -77,9 +77,10 @@ class Actor:
         elif "nothing" in arguments[-2]:
             status, err = 12, self.spoil("message", arguments[-2].encode())
         else:
-            acts = {"-e": "fewer pages", "--num-threads": "threads"}
+            acts = {"-e": "fewer pages", "--num-threads": "threads", "--filter-in": "judged"}
             act = next((act for option, act in acts.items() if option in arguments), "dump")
             out = self.spoil("walk", b"a\nVIRTUAL  PHYSICAL\n")
+            out += self.spoil("judge", b"Pages were judged in user space: why\n")
             dump = self.spoil(act, self.dump(arguments[-2], codec, "-e" in arguments))
             if dump:
                 Path(arguments[-1]).write_bytes(dump)
@@ -116,6 +117,7 @@ def test_a_good_actor_passes(tmp_path: Path) -> None:
     assert set(digests) == {
         "none", "none --num-threads 2", "none -F", "none --split",
         "zlib", "zlib --num-threads 2", "zlib -F", "zlib --split", "-e", "-E",
+        "--filter-in auto",
     }  # fmt: skip
     assert len(set(digests.values())) == 4
 
@@ -142,6 +144,8 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
         ("walk", lambda _: b"nothing", "no walk, but nothing"),
         ("fewer pages", lambda _: b"nothing", "no such dump"),
         ("fewer pages", _flip(424), "no such dump"),
+        ("judge", lambda _: b"nothing", "--filter-in auto: not told: .*nothing"),
+        ("judged", _flip(300_000), "--filter-in auto: not the same dump"),
         ("elf", lambda _: b"nothing", "no complete ELF core"),
         ("elf", lambda core: core[:48] + b"\1" + core[49:], "no complete ELF core"),
         ("log", lambda _: b"nothing", "the kernel log"),
