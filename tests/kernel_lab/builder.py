@@ -26,6 +26,7 @@ from .series import BASES, Tree, series
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "lab.config"
+KINDS = HERE / "kinds.config"
 SANITIZED = HERE / "sanitized.config"
 MODULE = HERE / "module"
 # What the series adds or changes that is compiled.
@@ -103,21 +104,21 @@ def build_image(
     extra_patches: Sequence[Path] = (),
     *,
     first: int | None = None,
-    extra_config: Path | None = None,
+    extra_configs: Sequence[Path] = (),
 ) -> Image:
     """The kernel of `base` with the series and `extra_patches`; from the cache or built now.
 
     first: take only so many patches of the series.
-    extra_config: options besides lab.config's; built in a directory of its own.
+    extra_configs: options besides lab.config's; built in a directory of their own.
     """
     source = fetch_source(base)
     patches = [*series(base, first=first), *extra_patches]
-    key = image_key(source, patches, extra_config)
+    key = image_key(source, patches, extra_configs)
     image = Image(source.directory / "images" / key)
     if not image.directory.exists():
         with locked(f"build-{source.directory.name}"):
             if not image.directory.exists():
-                _build(source, patches, image, extra_config)
+                _build(source, patches, image, extra_configs)
     return image
 
 
@@ -155,7 +156,7 @@ def build_variant(base: str, name: str, extra_patches: Sequence[Path] = ()) -> s
 
 
 def image_key(
-    source: KernelSource, patches: Sequence[Path], extra_config: Path | None = None
+    source: KernelSource, patches: Sequence[Path], extra_configs: Sequence[Path] = ()
 ) -> str:
     """Hash over everything a kernel is made from; what a patch says of itself does not count."""
     digest = hashlib.sha256()
@@ -163,7 +164,7 @@ def image_key(
         [require_program("gcc"), "--version"], capture_output=True, check=True
     ).stdout
     digest.update(source.directory.name.encode() + compiler + CONFIG.read_bytes())
-    if extra_config:
+    for extra_config in extra_configs:
         digest.update(extra_config.read_bytes())
     for patch in patches:
         digest.update(b"\0" + patch.read_bytes().partition(b"\ndiff --git ")[2])
@@ -173,15 +174,15 @@ def image_key(
 
 
 def _build(
-    source: KernelSource, patches: Sequence[Path], image: Image, extra_config: Path | None
+    source: KernelSource, patches: Sequence[Path], image: Image, extra_configs: Sequence[Path]
 ) -> None:
     source.tree.set_patches(patches)
     build, config = source.build, CONFIG
-    if extra_config:
-        build = source.directory / f"build-{extra_config.stem}"
+    if extra_configs:
+        build = source.directory / "-".join(["build", *(one.stem for one in extra_configs)])
         build.mkdir(exist_ok=True)
         config = build / "all.config"
-        config.write_bytes(CONFIG.read_bytes() + extra_config.read_bytes())
+        config.write_bytes(b"".join(one.read_bytes() for one in (CONFIG, *extra_configs)))
     _configure(source, build, config)
     _make(build, "bzImage", "modules")
     with tempfile.TemporaryDirectory(dir=source.directory) as scratch:

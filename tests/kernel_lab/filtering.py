@@ -8,11 +8,16 @@ which boots it takes, and what their consoles must show.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .builder import SANITIZED, build_image
+from pydumpfile.filter.level import Kind
+
+from .builder import KINDS, SANITIZED, build_image
 from .guest import Boot, Console, run_boot
+from .matrix import TEST_PATCHES
+from .pagetables import direct_ranges, oldmem_ranges
 from .series import pfn_lists_series
 
 N_LEVELS = 32
@@ -27,51 +32,154 @@ _COMPLAINTS = re.compile(
     r"|page allocation failure|soft lockup|blocked for more than).*$",
     re.M,
 )
+# Once with each way of looking at old memory.
+_LEVELS = f"pfn_lists levels 0 {N_LEVELS}\n"
+_BOTH_WAYS = f"{_LEVELS}switch off\n{_LEVELS}switch on\n"
+_HOSTILE = "pfn_lists hostile 600\n"
+_HOSTILE_BOTH_WAYS = f"{_HOSTILE}switch off\npfn_lists hostile 100\nswitch on\n"
+
+Check = Callable[[Console], list[str]]
+"""What is wrong with the console of a finished boot, in words."""
 
 
 @dataclass(frozen=True)
 class FilterCase:
-    """A boot, and the calls of pfn_lists.py that have to come to their end in it."""
+    """A boot, the calls of pfn_lists.py that have to come to their end in it, and what else holds.
+
+    configs: what the kernels have besides lab.config.
+    patches: names in patches/, applied on top of the series.
+    """
 
     name: str
     boot: Boot
     wanted: tuple[str, ...]
-    sanitized: bool = False
+    checks: tuple[Check, ...]
+    configs: tuple[Path, ...] = ()
+    patches: tuple[str, ...] = ()
+
+
+def all_in_place(console: Console) -> list[str]:
+    """Each range is in the direct mapping."""
+    dmesg = console.section("dmesg-end")
+    if direct_ranges(dmesg) == oldmem_ranges(dmesg):
+        return []
+    return [f"in the direct mapping are only {[str(one) for one in direct_ranges(dmesg)]}"]
+
+
+def nothing_in_place(console: Console) -> list[str]:
+    """The series maps nothing that would have no shadow memory."""
+    dmesg = console.section("dmesg-end")
+    errors = [f"{one} is in the direct mapping" for one in direct_ranges(dmesg)]
+    if "vmcore: old memory is not mapped: it would have no shadow memory" not in dmesg:
+        errors.append("the kernel does not say why it maps nothing")
+    return errors
+
+
+def watched(console: Console) -> list[str]:
+    """KASAN is at work: without it no complaint would say nothing."""
+    if "kasan: KernelAddressSanitizer initialized" in console.section("dmesg-end"):
+        return []
+    return ["the crash kernel has no KASAN"]
+
+
+def every_kind(console: Console) -> list[str]:
+    """The crashed kernel had pages of each kind, and the answers have each kind there is."""
+    counted = dict(re.findall(r"^LAB-KIND (\S+) (\d+)$", console.text, re.M))
+    errors = [f"the first kernel has no {name} pages" for name, n in counted.items() if n == "0"]
+    if len(counted) < 20:
+        errors.append(f"the first kernel counted only {', '.join(counted)}")
+    answers = _left_out(console, N_LEVELS - 1)
+    for kind in list(Kind)[: Kind.UNUSED_MEM_MAP]:
+        if not answers or not all(left_out[kind] for left_out in answers):
+            errors.append(f"no {kind.label} pages are left out: {answers}")
+    return errors
+
+
+def callback_matters(console: Console) -> list[str]:
+    """Other pages are left out when some struct pages are not RAM; in place and copied the same."""
+    without, *others = _left_out(console, N_LEVELS - 1)
+    if len(others) < 2 or others != [others[0]] * len(others):
+        return [f"level {N_LEVELS - 1} leaves out {others}"]
+    if others[0] == without:
+        return ["the callback changed nothing"]
+    return []
+
+
+def _left_out(console: Console, level: int) -> list[list[int]]:
+    """Pages left out by kind, each time this level was compared."""
+    pattern = rf"^LISTS level {level}: same \d+ bits, left out \[([\d, ]+)\]"
+    return [[int(n) for n in one.split(", ")] for one in re.findall(pattern, console.text, re.M)]
 
 
 def filter_cases() -> list[FilterCase]:
-    """In place and by copying, and by a kernel that watches itself."""
-    levels = f"pfn_lists levels 0 {N_LEVELS}\n"
-    both_ways = f"{levels}switch off\n{levels}switch on\n"
-    hostile = "pfn_lists hostile 600\nswitch off\npfn_lists hostile 100\n"
+    """In place and by copying; with pages of all kinds, in kernels that watch themselves.
+
+    Those take long to build and are left to this command: test_boot.py names the others.
+    """
+    everything = f"{_BOTH_WAYS}pfn_lists plans 6\n{_HOSTILE_BOTH_WAYS}"
+    last_level = f"pfn_lists levels {N_LEVELS - 1} {N_LEVELS}\n"
+    sanitized = (KINDS, SANITIZED)
     return [
-        _case("levels", f"{both_ways}pfn_lists plans 20\n"),
-        _case("hostile", hostile, holes=True),
+        _case("levels", f"{_BOTH_WAYS}pfn_lists plans 20\n", (all_in_place,)),
+        _case("hostile", _HOSTILE_BOTH_WAYS, (all_in_place,), holes=True),
         # Tens of thousands of runs, which Python takes its time to compare.
-        _case("fragmented", "pfn_lists levels 28 32\npfn_lists slices\n", holes=True),
-        _case("sanitized", f"{both_ways}pfn_lists plans 6\n{hostile}", sanitized=True),
+        _case(
+            "fragmented",
+            "pfn_lists levels 28 32\npfn_lists slices\n",
+            (all_in_place,),
+            holes=True,
+        ),
+        _case(
+            "not-ram",
+            f"{last_level}struct_pages_not_ram 7\n{_BOTH_WAYS}",
+            (all_in_place, callback_matters),
+        ),
+        _case(
+            "sanitized",
+            f"{_LEVELS}pfn_lists plans 6\n{_HOSTILE}",
+            (watched, nothing_in_place, every_kind),
+            configs=sanitized,
+        ),
+        _case(
+            "sanitized-in-place",
+            everything,
+            (watched, all_in_place, every_kind),
+            configs=sanitized,
+            patches=("watched-in-place.patch",),
+        ),
     ]
 
 
-def _case(name: str, steps: str, *, holes: bool = False, sanitized: bool = False) -> FilterCase:
+def _case(
+    name: str,
+    steps: str,
+    checks: tuple[Check, ...],
+    *,
+    holes: bool = False,
+    configs: tuple[Path, ...] = (),
+    patches: tuple[str, ...] = (),
+) -> FilterCase:
     wanted = tuple(re.findall(r"^pfn_lists (\w+)", steps, re.M))
-    times = 2 if sanitized else 1  # for KASAN's shadow
+    kinds = KINDS in configs
+    times = 2 if SANITIZED in configs else 1  # for KASAN's shadow
     boot = Boot(
         f"{steps}messages end\n",
         memory_mib=_MEMORY_MIB * times,
         crashkernel_mib=_CRASHKERNEL_MIB * times,
         machine=f"max-ram-below-4g={_BELOW_4G_MIB * times}M",
-        first_parameters="hugepages=20" if sanitized else "",
+        # Struct pages of hugetlb pages that are there once for many: vmemmap in 4K pages.
+        first_parameters="hugetlb_free_vmemmap=on" if kinds else "",
         holes=holes,
+        kinds=kinds,
         python=True,
     )
-    return FilterCase(name, boot, wanted, sanitized)
+    return FilterCase(name, boot, wanted, checks, configs, patches)
 
 
 def run_filter_case(case: FilterCase, base: str, logs: Path) -> list[str]:
     """Build, boot and judge; gives what is wrong. LabError if the guest did not get to its end."""
-    extra_config = SANITIZED if case.sanitized else None
-    image = build_image(base, pfn_lists_series(base), extra_config=extra_config)
+    patches = [*pfn_lists_series(base), *(TEST_PATCHES / name for name in case.patches)]
+    image = build_image(base, patches, extra_configs=case.configs)
     console = run_boot(case.boot, image, logs / f"{base}-lists-{case.name}.log")
     return filter_errors(case, console)
 
@@ -82,5 +190,7 @@ def filter_errors(case: FilterCase, console: Console) -> list[str]:
     errors = re.findall(r"^LISTS WRONG (.*)$", console.text, re.M)
     if done != list(case.wanted):
         errors.append(f"{', '.join(done) or 'nothing'} came to its end, of {case.wanted}")
+    for check in case.checks:
+        errors += check(console)
     errors += _COMPLAINTS.findall(console.section("dmesg-end"))
     return errors

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydumpfile.filter import pfnlists
+from pydumpfile.filter import kernel_scan, pfnlists
 from pydumpfile.service.initramfs import add_to_tree
 from tests.lab.cache import require_program
 from tests.lab.errors import LabError
@@ -43,13 +43,15 @@ class Boot:
     machine: more of QEMU's -machine ("max-ram-below-4g=512M" puts the rest above 4 GiB).
     fill_percent: how much of the free memory of the first kernel gets content.
     holes: free pages are here and there among it.
+    kinds: the first kernel makes pages of the kinds that do not come of themselves, and counts all
+        (programs/kinds.c); it takes kinds.config.
     dimm_mib: the size of a DIMM at DIMM_PADDR, which the first kernel hot-adds; it takes
         `memhp_default_state=online` to use it.
     kexec_file: load the crash kernel by kexec_file_load(), not by kexec_load(), as Debian's
         `kexec -p` does.
     icount: one nanosecond of guest time is one instruction.
     python: the crash kernel has pydumpfile, as `pydumpfile initramfs` puts it into one, and
-        programs/pfn_lists.py.
+        programs/pfn_lists.py with what that imports.
     """
 
     steps: str
@@ -62,6 +64,7 @@ class Boot:
     crash_parameters: str = ""
     fill_percent: int = 40
     holes: bool = False
+    kinds: bool = False
     dimm_mib: int = 0
     kexec_file: bool = False
     icount: bool = False
@@ -154,6 +157,7 @@ def _initrd(boot: Boot, image: Image) -> bytes:
     """Initramfs of the first kernel; the crash kernel's lies in it as a file."""
     settings = {
         "FILL": f"{boot.fill_percent}{' holes' if boot.holes else ''}",
+        "KINDS": "yes" if boot.kinds else "",
         "KEXEC_OPTION": "--kexec-file-syscall" if boot.kexec_file else "--kexec-syscall",
         "CRASH_COMMAND_LINE": f"{_COMMON} nr_cpus=1 reset_devices {boot.crash_parameters}",
         "STEPS": boot.steps,
@@ -163,7 +167,10 @@ def _initrd(boot: Boot, image: Image) -> bytes:
             raise LabError(f"a setting cannot hold a quote: {value}")
     conf = "".join(f"{name}='{value}'\n" for name, value in settings.items()).encode()
     cpio, crash = _base(conf), _base(conf)
-    crash.add_file("oldmem_lab.ko", image.module)
+    for initramfs in (cpio, crash):
+        initramfs.add_file("oldmem_lab.ko", image.module)
+    if boot.kinds:
+        cpio.add_file("bin/kinds", _compiled("kinds"))
     # busybox's dd does not say how long it took.
     add_program(crash, Path(require_program("dd", "coreutils")), "bin/gnu-dd")
     if boot.python:
@@ -180,14 +187,16 @@ def _add_python(cpio: Cpio) -> None:
         add_to_tree(scratch, ("none",), as_makedumpfile=False)
         # Nothing of the dump's path takes it so far.
         (package,) = tree.glob("usr/lib/pydumpfile/lib/python3*/pydumpfile/filter")
-        shutil.copy(pfnlists.__file__, package)
+        for module in (kernel_scan, pfnlists):
+            shutil.copy(module.__file__, package)
         for path in sorted(tree.rglob("*")):
             if path.is_symlink():
                 cpio.add_symlink(str(path.relative_to(tree)), str(path.readlink()))
             elif path.is_file():
                 mode = stat.S_IMODE(path.stat().st_mode)
                 cpio.add_file(str(path.relative_to(tree)), path, mode)
-    cpio.add_file("lab/pfn_lists.py", PROGRAMS / "pfn_lists.py")
+    for program in sorted(PROGRAMS.glob("*.py")):
+        cpio.add_file(f"lab/{program.name}", program)
 
 
 def _base(conf: bytes) -> Cpio:
@@ -201,24 +210,25 @@ def _base(conf: bytes) -> Cpio:
     for applet in listing.stdout.split():
         if applet != "busybox":
             cpio.add_symlink(f"bin/{applet}", "busybox")
-    cpio.add_file("bin/vmtool", _compiled_vmtool())
+    cpio.add_file("bin/vmtool", _compiled("vmtool"))
     cpio.add_file("init", PROGRAMS / "init.sh")
     cpio.add_file("lab.conf", conf, 0o644)
     return cpio
 
 
-def _compiled_vmtool() -> bytes:
+def _compiled(name: str) -> bytes:
+    """A program of programs/."""
     with tempfile.TemporaryDirectory() as scratch:
-        program = Path(scratch) / "vmtool"
+        program = Path(scratch) / name
         run = subprocess.run(
             [
                 *(require_program("gcc"), "-static", "-O3", "-o", str(program)),
-                str(PROGRAMS / "vmtool.c"),
+                str(PROGRAMS / f"{name}.c"),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
         if run.returncode:
-            raise LabError(f"vmtool does not compile (libc6-dev installed?):\n{run.stderr}")
+            raise LabError(f"{name} does not compile (libc6-dev installed?):\n{run.stderr}")
         return program.read_bytes()

@@ -4,6 +4,9 @@
  *
  *	insmod oldmem_lab.ko			says where the direct mapping is
  *	insmod ... not_ram_every=7		a vmcore_cb for which each 7th page is not RAM
+ *	insmod ... not_ram_start=PADDR not_ram_end=PADDR
+ *						of those between only
+ *	insmod ... offline_pages=3		keeps pages that are offline, as a balloon does
  *	insmod ... ceiling_mib=64		how fast memcpy() can be
  *	insmod ... map_function=ADDRESS demo_paddr=PADDR
  *						what init_memory_mapping(), at ADDRESS, does
@@ -23,6 +26,12 @@
 
 static unsigned int not_ram_every;
 module_param(not_ram_every, uint, 0444);
+static unsigned long not_ram_start;
+module_param(not_ram_start, ulong, 0444);
+static unsigned long not_ram_end = ULONG_MAX;
+module_param(not_ram_end, ulong, 0444);
+static unsigned int nr_offline;
+module_param_named(offline_pages, nr_offline, uint, 0444);
 static unsigned int ceiling_mib;
 module_param(ceiling_mib, uint, 0444);
 /* Where init_memory_mapping() is; modules may not call it by name. */
@@ -33,7 +42,8 @@ module_param(demo_paddr, ulong, 0444);
 
 static bool pfn_is_ram(struct vmcore_cb *cb, unsigned long pfn)
 {
-	return pfn % not_ram_every;
+	return pfn < PHYS_PFN(not_ram_start) || pfn >= PHYS_PFN(not_ram_end) ||
+	       pfn % not_ram_every;
 }
 
 static struct vmcore_cb vmcore_cb = { .pfn_is_ram = pfn_is_ram };
@@ -61,6 +71,19 @@ static int measure_ceiling(void)
 		ktime_to_ns(ktime_sub(ktime_get(), begin)));
 	kfree(from);
 	kfree(to);
+	return 0;
+}
+
+/* For good: the machine is about to crash. */
+static int keep_offline_pages(void)
+{
+	for (; nr_offline; nr_offline--) {
+		struct page *page = alloc_page(GFP_KERNEL);
+
+		if (!page)
+			return -ENOMEM;
+		__SetPageOffline(page);
+	}
 	return 0;
 }
 
@@ -98,7 +121,7 @@ static int __init oldmem_lab_init(void)
 		return -ENOMEM;
 	if (map_function && demo_paddr)
 		demonstrate_split();
-	return 0;
+	return keep_offline_pages();
 }
 module_init(oldmem_lab_init);
 

@@ -28,17 +28,28 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t debugfs debugfs /sys/kernel/debug
-. /lab.conf		# FILL, KEXEC_OPTION, CRASH_COMMAND_LINE, STEPS
+. /lab.conf		# FILL, KINDS, KEXEC_OPTION, CRASH_COMMAND_LINE, STEPS
+
+# Wait until a program that stays in the background, having written to a file, says so there.
+until_said() {		# WORD FILE
+	until grep "$1" "$2"; do
+		kill -0 $! || fail "$(cat "$2")"
+		sleep 0.2
+	done
+}
 
 if [ ! -e /proc/vmcore ]; then
 	grep -q elfcorehdr /proc/cmdline && fail "the crash kernel has no /proc/vmcore"
 	kexec -p $KEXEC_OPTION /bzImage --initrd=/crash-initrd --append="$CRASH_COMMAND_LINE" ||
 		fail "kexec -p $KEXEC_OPTION failed"
+	if [ -n "$KINDS" ]; then
+		insmod /oldmem_lab.ko offline_pages=3 || fail "insmod oldmem_lab.ko"
+		kinds make >/tmp/made 2>&1 &
+		until_said LAB-MADE /tmp/made
+	fi
 	vmtool fill $FILL >/tmp/filled &
-	until grep LAB-FILLED /tmp/filled; do
-		kill -0 $! || fail "could not fill memory"
-		sleep 0.2
-	done
+	until_said LAB-FILLED /tmp/filled
+	[ -z "$KINDS" ] || kinds count
 	echo "LAB-PANIC-NEXT"
 	echo c >/proc/sysrq-trigger
 	fail "no panic"
@@ -155,10 +166,21 @@ failing_opens() {	# N...
 }
 
 # The kernel's filter against pydumpfile's: see pfn_lists.py.
-pfn_lists() {		# ARGUMENT...
+pfn_lists_py() {	# ARGUMENT...
 	home=/usr/lib/pydumpfile
-	section "lists-$1" $home/bin/pydumpfile --inhibit-cache --library-path $home/libraries \
+	$home/bin/pydumpfile --inhibit-cache --library-path $home/libraries \
 		$home/bin/python3 -I -S /lab/pfn_lists.py "$@" 2>&1
+}
+
+pfn_lists() {		# ARGUMENT...
+	section "lists-$1" pfn_lists_py "$@"
+}
+
+# A vmcore_cb says of each so-manieth page with nothing but struct pages in it that it is not RAM.
+struct_pages_not_ram() {	# EVERY
+	place=$(pfn_lists_py place | sed -n 's/^LISTS PLACE \(0x[0-9a-f]*\) \(0x[0-9a-f]*\)$/\1 \2/p')
+	[ -n "$place" ] || fail "no struct pages found"
+	module "not_ram_every=$1" "not_ram_start=${place% *}" "not_ram_end=${place#* }"
 }
 
 eval "$STEPS"
