@@ -11,6 +11,7 @@ import drgn
 
 import pydumpfile
 from pydumpfile.filter.classify import PageFilter
+from tests.conftest import copy_sparse
 from tests.lab import Guest, LabCore
 
 from . import deadkernel, pfnset
@@ -23,6 +24,7 @@ FULL = {
     "6.1 cloud": Guest(kernel="6.1-cloud", memory="4G", workload="full"),
     "6.12 cloud": Guest(kernel="6.12-cloud", memory="2G", workload="full"),
 }
+_NOTES_WITHIN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,14 @@ def kept_by_pydumpfile(vmcore: Path, level: int) -> int:
         for window in PageFilter(image, pydumpfile.Level.of(level)).windows():
             kept |= pfnset.from_bitmap(window.bits) << window.first_pfn
         return kept
+
+
+def without_vmcoreinfo(vmcore: Path, path: Path) -> None:
+    """Copy a core to ``path``, its VMCOREINFO under another name and, at the beginning, zeros."""
+    copy_sparse(vmcore, path)
+    with path.open("r+b") as core:
+        at = core.read(_NOTES_WITHIN).index(b"VMCOREINFO\0")
+        core.seek(at)
+        core.write(b"NOTHING...")
+        core.seek(at + 12)
+        core.write(bytes(1024))

@@ -98,7 +98,7 @@ class DumpReader:
         return self.layout.bitmaps_end + len(self.descriptors) * _DESCRIPTOR.size
 
     def _read_descriptors(self) -> dict[int, Descriptor]:
-        """pfn -> descriptor, ascending."""
+        """pfn -> descriptor, ascending; of an incomplete dump those pages that did not get lost."""
         n = pfnset.count(self.kept)
         start = self.layout.bitmaps_end
         table = self._bytes[start : start + n * _DESCRIPTOR.size]
@@ -110,6 +110,8 @@ class DumpReader:
         ):
             if page_flags or flags not in (0, ZLIB, LZO, SNAPPY, ZSTD):
                 raise DumpError(f"page {pfn:#x}: flags {flags:#x}, page_flags {page_flags:#x}")
+            if off == size == 0 and self.status & INCOMPLETE:
+                continue
             if off < start + len(table) or off + size > len(self._bytes):
                 raise DumpError(f"page {pfn:#x}: {size} bytes at {off:#x} are outside the data")
             if not 0 < size <= self.layout.block_size:

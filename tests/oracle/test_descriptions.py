@@ -11,16 +11,15 @@ import pytest
 
 import pydumpfile
 from pydumpfile.kernel.exports import describe
-from tests.conftest import Command, copy_sparse
+from tests.conftest import Command
 
 from . import makedumpfile, pfnset, witness
 from .conftest import Shelf
-from .cores import Evidence
+from .cores import Evidence, without_vmcoreinfo
 from .dumpreader import DumpReader
 
 pytestmark = pytest.mark.lab
 
-_NOTES_WITHIN = 1 << 20
 _OF_ONE_BOOT = {
     "CRASHTIME", "KERNELOFFSET", "LENGTH(mem_section)", "NUMBER(KERNEL_IMAGE_SIZE)",
     "NUMBER(MAX_PHYSMEM_BITS)", "NUMBER(VMALLOC_START)", "NUMBER(phys_base)",
@@ -34,13 +33,7 @@ _MACROS = {"NUMBER(SECTION_SIZE_BITS)", "SYMBOL(node_online_map)", "SYMBOL(swapp
 def silent(small: Evidence, tmp_path: Path) -> Iterator[Path]:
     """The core without its VMCOREINFO."""
     path = tmp_path / "silent"
-    copy_sparse(small.core.vmcore, path)
-    with path.open("r+b") as core:
-        at = core.read(_NOTES_WITHIN).index(b"VMCOREINFO\0")
-        core.seek(at)
-        core.write(b"NOTHING...")
-        core.seek(at + 12)
-        core.write(bytes(1024))
+    without_vmcoreinfo(small.core.vmcore, path)
     yield path
     path.unlink()
 

@@ -20,6 +20,7 @@ _KNOWN_LINES = re.compile(
     r"|Can't write the dump file\(.*"
     r"|Retry to create a dumpfile by dump_level\(.*"
     r"|This is an incomplete dumpfile, but might analyzable\."
+    r"|  (?:OSRELEASE|CRASHTIME)=.*"
     r"|dump_level is changed to \d+, because .* was created by dump_level\(\d+\)\.)",
     re.M,
 )

@@ -47,21 +47,27 @@ class Program(NamedTuple):
         shutil.rmtree(directory)
         return outcome
 
-    def make(self, *words: object, cwd: Path, stdin: bytes = b"") -> bytes:
-        """Run with ``words``, quietly, which must succeed; gives what goes to standard output."""
+    def make(self, *words: object, cwd: Path, stdin: bytes = b"", status: int = 0) -> bytes:
+        """Run with ``words``, quietly, to end with ``status``; gives the standard output."""
         done = subprocess.run(
             [self.path, "--message-level", "4", *map(str, words)], cwd=cwd, input=stdin,
             capture_output=True, timeout=600, check=False,
             env={**os.environ, "LC_ALL": "C", **self.environment},
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return done.stdout
 
 
-def theirs(path: str) -> Program:
-    """An installed makedumpfile."""
+def theirs(path: str, directory: Path) -> Program:
+    """An installed makedumpfile, which does not wait for more of a stream that has ended."""
+    waited = directory / "waited.so"
+    source = Path(__file__).with_name("waited.c")
+    subprocess.run(
+        ["gcc", "-std=gnu99", "-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", waited, source],
+        check=True,
+    )
     # Its threads end by pthread_exit(), for which glibc loads libgcc_s late and may then fail to.
-    return Program(path, {"LD_PRELOAD": "libgcc_s.so.1"})
+    return Program(path, {"LD_PRELOAD": f"libgcc_s.so.1 {waited}"})
 
 
 def ours(directory: Path) -> Program:

@@ -13,6 +13,8 @@ import pytest
 
 from pydumpfile.cli.options import _REFUSED_TOGETHER, OPTIONS
 from tests.oracle import witness
+from tests.oracle.conftest import evidence_of
+from tests.oracle.cores import SMALL
 
 from .inputs import make_inputs
 from .outcome import Outcome
@@ -44,8 +46,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     directory = tmp_path_factory.mktemp("bench")
     inputs = directory / "inputs"
     inputs.mkdir()
-    made = make_inputs(makedumpfile, inputs)
-    yield Bench(theirs(makedumpfile), ours(directory), made, directory)
+    their_program, our_program = theirs(makedumpfile, directory), ours(directory)
+    real, other = (evidence_of(name, SMALL[name]).core for name in ("6.1 small", "6.12 small"))
+    made = make_inputs(their_program, our_program, inputs, real, other)
+    yield Bench(their_program, our_program, made, directory)
     for path in made.values():
         path.unlink()
 

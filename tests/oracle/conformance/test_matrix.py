@@ -18,12 +18,13 @@ from tests.builders import build_core
 from tests.oracle import pfnset, witness
 from tests.oracle.conftest import evidence_of
 from tests.oracle.cores import SMALL
-from tests.oracle.dumpreader import DumpReader
+from tests.oracle.dumpreader import INCOMPLETE, DumpReader
 
 from .machines import MACHINES, PACKED
 from .programs import PROJECT, Program, ours, theirs
 
 LEVELS = (1, 31)
+STATUS_OFF = 424
 FILES = [
     pytest.param(name, level, id=f"{name} -d {level}")
     for name, machine in MACHINES.items()
@@ -38,7 +39,7 @@ class Bench:
     """Both programs, the cores, and a folder for what is made of them."""
 
     def __init__(self, makedumpfile: str, directory: Path) -> None:
-        self.theirs, self.ours = theirs(makedumpfile), ours(directory)
+        self.theirs, self.ours = theirs(makedumpfile, directory), ours(directory)
         self._directory = directory
         self._n_made = 0
 
@@ -49,11 +50,17 @@ class Bench:
             build_core(path, MACHINES[name].spec)
         return path
 
-    def make(self, program: Program, *words: object, n: int = 1, stdin: bytes = b"") -> list[Path]:
-        """Run with ``words`` and the names of ``n`` new files, which it is to write."""
+    def new_file(self) -> Path:
+        """That is not there yet."""
         self._n_made += 1
-        made = [self._directory / f"made {self._n_made} {i}" for i in range(n)]
-        program.make(*words, *made, cwd=self._directory, stdin=stdin)
+        return self._directory / f"made {self._n_made}"
+
+    def make(
+        self, program: Program, *words: object, n: int = 1, stdin: bytes = b"", status: int = 0
+    ) -> list[Path]:
+        """Run with ``words`` and the names of ``n`` new files, which it is to write."""
+        made = [self.new_file() for _ in range(n)]
+        program.make(*words, *made, cwd=self._directory, stdin=stdin, status=status)
         return made
 
     def forget(self) -> None:
@@ -180,8 +187,51 @@ def test_dumps_of_dumps(bench: Bench, words: tuple[object, ...]) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("place", [1 << 18, 1 << 21, -17, -16, -1])
+def test_streams_that_end_early(bench: Bench, place: int) -> None:
+    """In pages or descriptors, in the last record, before the end mark, in it.
+
+    What came is in the file, marked; and read as it is, the stream gives the pages that came.
+    """
+    core = bench.core("Linux 5.15")
+    (whole,) = bench.make(bench.theirs, "-d", 1, core)
+    stream = bench.theirs.make("-F", "-d", 1, core, cwd=core.parent)[:place]
+    (their_dump,) = bench.make(bench.theirs, "-R", stdin=stream, status=1)
+    (our_dump,) = bench.make(bench.ours, "-R", stdin=stream, status=1)
+    expected, our_bytes = bytearray(their_dump.read_bytes()), our_dump.read_bytes()
+    expected[STATUS_OFF] |= INCOMPLETE
+    # Theirs has some bytes of the record that is not whole.
+    assert our_bytes == expected[: len(our_bytes)]
+    cut = bench.new_file()
+    cut.write_bytes(stream)
+    (of_stream,) = bench.make(bench.ours, "-d", 1, cut, status=1)
+    (of_file,) = bench.make(bench.ours, "-d", 1, our_dump, status=1)
+    with DumpReader(whole) as complete:
+        for made in (of_stream, of_file):
+            with DumpReader(made) as partial:
+                assert partial.status == complete.status | INCOMPLETE
+                assert partial.kept == complete.kept
+                assert 0 < len(partial.descriptors) <= len(complete.descriptors)
+                assert all(page == complete.page(pfn) for pfn, page in partial.pages())
+
+
+@pytest.mark.lab
 @pytest.mark.parametrize("words", [("-d", 1), ("-l", "-d", 31), ("-c", "-d", 31)], ids=str)
 def test_a_real_machine(bench: Bench, words: tuple[object, ...]) -> None:
+    check_a_real_machine(bench, words)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("option", ["-x", "-i"])
+def test_a_real_machine_that_is_described(bench: Bench, option: str) -> None:
+    """By its vmlinux, or by what ``-g`` makes of that."""
+    vmlinux = evidence_of("6.1 small", SMALL["6.1 small"]).core.vmlinux()
+    file = bench.new_file()
+    bench.ours.make("-g", file, "-x", vmlinux, cwd=file.parent)
+    check_a_real_machine(bench, (option, vmlinux if option == "-x" else file, "-d", 31))
+
+
+def check_a_real_machine(bench: Bench, words: tuple[object, ...]) -> None:
     """makedumpfile keeps its memory that is offline, and not the page that low memory ends in."""
     evidence = evidence_of("6.1 small", SMALL["6.1 small"])
     (their_dump,) = bench.make(bench.theirs, *words, evidence.core.vmcore)
