@@ -157,13 +157,7 @@ def descriptor_of(headers: Headers) -> Struct:
 def _check_set(parts: Sequence[_Part]) -> None:
     """Whether ``parts``, in order, are all of one dump."""
     first = parts[0]
-    for part in parts[1:]:
-        difference = _difference(first, part)
-        if difference:
-            raise UsageError(
-                f"{first.path} and {part.path} are not parts of the same dump: they have "
-                f"different {difference}"
-            )
+    _check_common(parts)
     at_pfn, before = 0, None
     for part in parts:
         start_pfn, end_pfn = part.headers.start_pfn, part.headers.end_pfn
@@ -191,24 +185,33 @@ def _missing(start_pfn: int, end_pfn: int) -> UsageError:
     )
 
 
-def _difference(one: _Part, other: _Part) -> str:
-    """In what two parts differ although the parts of a dump do not; empty if they do not."""
-    if one.headers.version != other.headers.version or _common(one) != _common(other):
-        return "headers"
-    notes_off = one.headers.block_size + len(pack_sub_header(one.headers, one.headers.sub))
-    bitmaps_off = one.headers.bitmap1_off
-    if not _equal(one, other, notes_off, bitmaps_off):
-        return "notes"
-    return "" if _equal(one, other, bitmaps_off, one.headers.descriptors_off) else "bitmaps"
+def _check_common(parts: Sequence[_Part]) -> None:
+    """Refuse parts that differ in what all parts of a dump have."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.headers.version != first.headers.version or _common(part) != _common(first):
+            raise _of_another(first, part, "headers")
+    headers = first.headers
+    notes_off = headers.block_size + len(pack_sub_header(headers, headers.sub))
+    bitmaps_off = headers.bitmap1_off
+    _check_equal(parts, "notes", notes_off, bitmaps_off)
+    _check_equal(parts, "bitmaps", bitmaps_off, headers.descriptors_off)
 
 
-def _equal(one: _Part, other: _Part, start_off: int, end_off: int) -> bool:
-    """Whether they have the same bytes there."""
+def _check_equal(parts: Sequence[_Part], what: str, start_off: int, end_off: int) -> None:
+    """Refuse parts that have other bytes there; each is read once."""
     for off in range(start_off, end_off, _PIECE_SIZE):
         size = min(_PIECE_SIZE, end_off - off)
-        if one.read(off, size) != other.read(off, size):
-            return False
-    return True
+        piece = parts[0].read(off, size)
+        for part in parts[1:]:
+            if part.read(off, size) != piece:
+                raise _of_another(parts[0], part, what)
+
+
+def _of_another(first: _Part, part: _Part, what: str) -> UsageError:
+    return UsageError(
+        f"{first.path} and {part.path} are not parts of the same dump: they have different {what}"
+    )
 
 
 def _common(part: _Part) -> tuple[bytes, object]:

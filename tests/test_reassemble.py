@@ -325,6 +325,53 @@ class TestTheTarget:
         assert marks == [True] * (len(marks) - 1) + [False]
         assert (tmp_path / "joined").read_bytes() == unsplit
 
+    def test_all_is_on_the_disk_before_the_header_says_so(
+        self, parts: list[str], tmp_path: Path, unsplit: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Descriptors too, whatever the disk makes of the order of writes."""
+        unsynced = 0
+        marked_complete_with: list[int] = []
+        pwrite, fsync = os.pwrite, os.fsync
+
+        def write(fd: int, data: memoryview, off: int) -> int:
+            nonlocal unsynced
+            if off == 0 and not data[424] & 8:
+                marked_complete_with.append(unsynced)
+            unsynced += 1
+            return pwrite(fd, data, off)
+
+        def sync(fd: int) -> None:
+            nonlocal unsynced
+            unsynced = 0
+            fsync(fd)
+
+        monkeypatch.setattr(os, "pwrite", write)
+        monkeypatch.setattr(os, "fsync", sync)
+        joined(parts, tmp_path / "joined")
+        assert marked_complete_with == [0]
+        assert unsynced == 0
+        assert (tmp_path / "joined").read_bytes() == unsplit
+
+    def test_what_parts_have_in_common_is_read_once(
+        self, parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """But for the bits that are counted, and those that are copied."""
+        dump = Dump(Path(parts[0]))
+        bitmaps = range(dump.descriptors_off - dump.bitmap_blocks * 4096, dump.descriptors_off)
+        n_read = 0
+        pread = os.pread
+
+        def read(fd: int, size: int, off: int) -> bytes:
+            nonlocal n_read
+            n_read += max(0, min(off + size, bitmaps.stop) - max(off, bitmaps.start))
+            return pread(fd, size, off)
+
+        monkeypatch.setattr(os, "pread", read)
+        joined(parts, tmp_path / "joined")
+        # The start of each is read for its headers, whatever is behind them.
+        in_start = max(0, min(65536 + 104, bitmaps.stop) - bitmaps.start)
+        assert n_read <= len(parts) * (len(bitmaps) + in_start) + 3 * len(bitmaps) // 2 + 64
+
 
 def damage_table(rng: random.Random, dump: Dump) -> tuple[int, bytes]:
     n = len([p for p in dump.pfns if dump.start_pfn_64 <= p < dump.end_pfn_64])

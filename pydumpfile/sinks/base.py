@@ -45,6 +45,13 @@ class Output(ABC):
     def extend(self, size: int) -> None:
         """Make the file at least ``size`` bytes long; what was not written reads as zeros."""
 
+    def reserve(self, size: int) -> None:
+        """As :meth:`extend`; fails here if there is no space for so much, where that can be known.
+
+        A hole that is to be filled last would be found to have no place then.
+        """
+        self.extend(size)
+
     @abstractmethod
     def rewrite_start(self, data: Bytes) -> None:
         """Replace the first bytes of the file, of which ``data`` is a newer version.

@@ -2,9 +2,10 @@
 """Writes an ELF core: headers that say "incomplete", notes, memory, and only then "complete".
 
 Memory goes out before the program headers that point at it, so that a core cut short has empty ones
-(PT_NULL) at the end of its table. Nothing but the ELF header is written twice and nothing is read
-back, so that the output may be a stream; and nothing is remembered of what was written. Where a
-file ends early for a reason that is noticed, the bytes of the last PT_LOAD end with it.
+(PT_NULL) at the end of its table, for which there is room from the start. Nothing but the ELF
+header is written twice and nothing is read back, so that the output may be a stream; and nothing is
+remembered of what was written. Where a file ends early for a reason that is noticed, the bytes of
+the last PT_LOAD end with it.
 """
 
 from __future__ import annotations
@@ -72,13 +73,13 @@ class ElfSink:
         )
 
     def write_headers(self) -> None:
-        """Say what the core is of, and that it is incomplete."""
+        """Say what the core is of, and that it is incomplete; have room for all its headers."""
         self._output.write_at(0, mark_incomplete(self._header))
+        self._output.reserve(self._data.end_off)
         self._phdrs.write(elf.PHDR.pack(*self._notes))
         self._phdrs.flush()
         if self._section:
             self._output.write_at(self._section_off, self._section)
-        self._output.extend(self._data.end_off)
 
     def write_notes(self, pieces: Iterable[bytes]) -> None:
         """Copy the notes."""

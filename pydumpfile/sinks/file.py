@@ -9,6 +9,9 @@ import os
 from pydumpfile.errors import OutputError
 from pydumpfile.sinks.base import Bytes, Input, Output, create
 
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What a file system says that cannot do it, where the C library does not help out."""
+
 
 class OutputFile(Output):
     """A regular file, open to be written and read back.
@@ -44,6 +47,15 @@ class OutputFile(Output):
         except OSError as error:
             raise self._failed(error, f"extending the dump to {size:#x}") from error
         self.size = size
+
+    def reserve(self, size: int) -> None:
+        self._check_limit(size)
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+        except OSError as error:
+            if error.errno not in _NO_FALLOCATE:
+                raise self._failed(error, f"making room for {size:#x} bytes") from error
+        self.extend(size)
 
     def rewrite_start(self, data: Bytes) -> None:
         self.write_at(0, data)

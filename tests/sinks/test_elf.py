@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from pydumpfile.errors import SizeLimitError
+from pydumpfile.errors import OutputError, SizeLimitError, TruncatedError
 from pydumpfile.formats.elf import PT_LOAD, PT_NOTE, Ehdr, Phdr
 from pydumpfile.formats.elf_loads import Load
 from pydumpfile.sinks.elf import ElfSink
+from pydumpfile.sources import open_source
 from tests.sinks.elf_reader import PT_NULL, ElfCore
 from tests.sinks.test_kdump import Recorder
 
@@ -113,6 +116,52 @@ def test_after_any_write_the_file_holds_what_it_says(tmp_path: Path) -> None:
     assert n_described == 3001
     # Everything is on the disk before the header says so, and then the header.
     assert output.syncs == [len(output.writes) - 1, len(output.writes)]
+
+
+@pytest.mark.parametrize("n_loads", [3, 70000])
+def test_there_is_room_for_all_headers_from_the_start(tmp_path: Path, n_loads: int) -> None:
+    """A table that is a hole would be found to have no place when it is written, last of all."""
+    output = Recorder(tmp_path / "core")
+    ElfSink(output, HEADER, NOTES, n_loads).write_headers()
+    size = 64 + 56 * (1 + n_loads) + 64 * (n_loads > 0xFFFE) + 5000
+    status = (tmp_path / "core").stat()
+    assert status.st_size == size
+    assert status.st_blocks * 512 >= size
+    output.close()
+
+
+def test_no_room_for_the_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is known before anything else is done, and what is left is no core."""
+
+    def full(fd: int, off: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, f"{size} bytes at {off} of {fd}")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    output = Recorder(tmp_path / "core")
+    sink = ElfSink(output, HEADER, NOTES, 1000)
+    with pytest.raises(OutputError) as caught:
+        sink.write_headers()
+    assert caught.value.errno == errno.ENOSPC
+    sink.salvage(page_size=4096)
+    output.close()
+    assert [off for off, data in output.writes if data] == [0]
+    assert ElfCore.open(tmp_path / "core").incomplete
+    with pytest.raises(TruncatedError, match="program headers"):
+        open_source(str(tmp_path / "core"))
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_that_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(fd: int, off: int, size: int) -> None:
+        raise OSError(number, f"{size} bytes at {off} of {fd}")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    loads = some_loads(20, 5000)
+    write_a_core(Recorder(tmp_path / "core"), loads)
+    core = ElfCore.open(tmp_path / "core")
+    assert not core.incomplete and len(core.loads) == 20
 
 
 def salvaged(path: Path, loads: Sequence[tuple[bytes, Load]], size_limit: int) -> ElfCore:
