@@ -29,6 +29,37 @@ static uint64_t worst_size(uint64_t page_size)
 }
 
 /*
+ * Noise: data that is compressed or encrypted already. To deflate a page of it takes as long as any,
+ * and gains nothing. What is looked at are 16 runs of 64 bytes, the last at the end: of that many
+ * random bytes the squares of how often each value occurs sum up to 4096 + 1020, with a deviation of
+ * 90. Noise is what is nearer to that than five deviations: codes for its bytes would save less than
+ * their table takes. What is lost are pages that repeat their noise, or are something else between
+ * the runs.
+ */
+#define NOISE_RUNS 16
+#define NOISE_RUN_SIZE 64
+#define NOISE_LEAST 4666
+#define NOISE_MOST 5566
+
+int pydump_is_noise(const uint8_t *page, uint64_t page_size)
+{
+	uint16_t counts[256] = { 0 };
+	uint32_t squares = 0;
+
+	if (page_size < NOISE_RUNS * NOISE_RUN_SIZE)
+		return 0;
+	for (uint64_t run = 0; run < NOISE_RUNS && squares <= NOISE_MOST; run++) {
+		const int is_last = run == NOISE_RUNS - 1;
+		const uint8_t *at = page + (is_last ? page_size - NOISE_RUN_SIZE :
+						      run * (page_size / NOISE_RUNS));
+
+		for (int i = 0; i < NOISE_RUN_SIZE; i++)
+			squares += 2 * counts[at[i]]++ + 1;
+	}
+	return NOISE_LEAST <= squares && squares <= NOISE_MOST;
+}
+
+/*
  * Compress one page to out, which has room for its worst size. Returns the size of the result, that
  * of the page if it is no smaller, or a negative status.
  */
@@ -39,6 +70,8 @@ static int64_t compress_page(const struct pydump_compressor *by, const uint8_t *
 	unsigned long room = smaller;
 	size_t result = worst_size(size);
 
+	if (by->passes_noise && pydump_is_noise(page, size))
+		return (int64_t)size;
 	switch (by->signature) {
 	case PYDUMP_COMPRESS2:
 		switch (((compress2_fn)by->function)(out, &room, page, size, by->level)) {

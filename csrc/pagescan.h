@@ -135,7 +135,11 @@ struct pydump_compressor {
 	void *workspace;		/* of the library's own kind: one for each thread */
 	uint32_t signature;
 	int32_t level;			/* compress2() is told; others have it in their workspace */
+	uint32_t passes_noise;		/* pages of noise are not tried: the function is slow on them */
 };
+
+/* Whether a page looks like random bytes, by a part of it: then compressing does not make it smaller. */
+int pydump_is_noise(const uint8_t *page, uint64_t page_size);
 
 /* Some pages, where they are, and where in the dump they go. */
 struct pydump_batch {

@@ -63,6 +63,8 @@ class _Library(NamedTuple):
     usual_level: int
     """Taken where nobody says: the fastest that is worth it; 0 without levels."""
     workspace: Callable[[ctypes.CDLL, int], Optional[Workspace]]
+    passes_noise: bool = False
+    """Takes as long for data that cannot be compressed, and so is not asked to."""
 
 
 class Codec:
@@ -75,6 +77,7 @@ class Codec:
     :ivar level: what the library was told; 0 if it knows no levels.
     :ivar function: address of the function, and how to call it by ``signature``.
     :ivar workspace: address of what it works in, or 0.
+    :ivar passes_noise: pages that look like random bytes are stored as they are, untried.
     """
 
     def __init__(self, name: str, level: Optional[int] = None) -> None:
@@ -84,6 +87,7 @@ class Codec:
         self.library = ""
         self.level = self.function = self.workspace = 0
         self.signature = Signature.COMPRESS2
+        self.passes_noise = False
         self._held: Optional[Workspace] = None
         if not libraries:
             if level is not None:
@@ -95,6 +99,7 @@ class Codec:
         if level is not None:
             self.level = _check_level(f"{name} by {library.soname}", library.levels, level)
         self.signature = library.signature
+        self.passes_noise = library.passes_noise
         self.function = library_function(loaded, library.function)
         self._held = library.workspace(loaded, self.level)
         self.workspace = self._held.address if self._held else 0
@@ -198,11 +203,11 @@ def _zstd_workspace(library: ctypes.CDLL, level: int) -> Workspace:
 # still, but its caller has to know the layout of a large structure, and its streams are larger.
 _LIBDEFLATE = _Library(
     "libdeflate.so.0", "libdeflate0 (Fedora: libdeflate)", "libdeflate_zlib_compress",
-    Signature.LIBDEFLATE, range(1, 13), 1, _libdeflate_workspace,
+    Signature.LIBDEFLATE, range(1, 13), 1, _libdeflate_workspace, True,
 )  # fmt: skip
 _ZLIB = _Library(
     "libz.so.1", "zlib1g (Fedora: zlib)", "compress2",
-    Signature.COMPRESS2, range(1, 10), 1, _no_workspace,
+    Signature.COMPRESS2, range(1, 10), 1, _no_workspace, True,
 )  # fmt: skip
 # The streams of lzo1x_1_compress(), which clears 32 KiB of dictionary for each page of 4 KiB; this
 # one clears 8 KiB and is faster by an eighth, its results larger by a 600th.

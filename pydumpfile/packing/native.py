@@ -106,6 +106,7 @@ def _compressor(codec: Codec) -> object:
     compressor.function = ffi.cast("void (*)(void)", codec.function)
     compressor.workspace = ffi.cast("void *", codec.workspace)
     compressor.signature, compressor.level = codec.signature, codec.level
+    compressor.passes_noise = codec.passes_noise
     return compressor
 
 

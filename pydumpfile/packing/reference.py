@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Optional
@@ -66,6 +67,8 @@ class ReferencePacker:
 
     def _encoded(self, page: bytes) -> bytes:
         """``page``, compressed if it gets smaller by it."""
+        if self.codec.passes_noise and is_noise(page):
+            return page
         compressed = compress(self.codec, page)
         return compressed if compressed and len(compressed) < len(page) else page
 
@@ -85,6 +88,16 @@ class ReferencePacker:
 
 def _bits_set(bits: bytearray, first_bit: int, end_bit: int) -> Iterator[int]:
     return (bit for bit in range(first_bit, end_bit) if bits[bit >> 3] >> (bit & 7) & 1)
+
+
+def is_noise(page: bytes) -> bool:
+    """Whether a page looks like random bytes, by a quarter of it."""
+    n_runs, run_size = 16, 64
+    if len(page) < n_runs * run_size:
+        return False
+    starts = [i * (len(page) // n_runs) for i in range(n_runs - 1)] + [len(page) - run_size]
+    counts = Counter(b"".join(page[start : start + run_size] for start in starts))
+    return 4666 <= sum(count * count for count in counts.values()) <= 5566
 
 
 _INT, _POINTER, _SIZE = ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t

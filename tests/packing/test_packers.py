@@ -16,7 +16,7 @@ from pydumpfile.codecs import NAMES, Codec, Signature, make_codec
 from pydumpfile.errors import NativeError, UsageError
 from pydumpfile.packing import make_packer, native
 from pydumpfile.packing.native import NativePacker
-from pydumpfile.packing.reference import ReferencePacker
+from pydumpfile.packing.reference import ReferencePacker, is_noise
 from pydumpfile.variants import VARIANTS, variants
 from tests.decompress import CODEC_FLAGS, decompress
 
@@ -316,3 +316,62 @@ def test_too_little_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packer, "_out_size", PAGE)
     with pytest.raises(NativeError):
         packer.encode(memoryview(bytes(PAGE)), [], share_zero=False)
+
+
+def _both_take_for_noise(page: bytes) -> bool:
+    by_c = native.lib.pydump_is_noise(native.ffi.from_buffer("uint8_t[]", page), len(page))
+    assert by_c == is_noise(page)
+    return is_noise(page)
+
+
+@given(
+    seed=st.integers(0, 1 << 32),
+    n_values=st.sampled_from([1, 2, 60, 200, 230, 240, 250, 256]),
+    page_size=st.sampled_from([64, 1024, 1040, PAGE, 65536]),
+)
+def test_noise_is_the_same_to_both(seed: int, n_values: int, page_size: int) -> None:
+    rng = Random(seed)
+    _both_take_for_noise(bytes(rng.randrange(n_values) for _ in range(page_size)))
+
+
+def test_what_is_taken_for_noise_does_not_get_smaller() -> None:
+    rng = Random(1)
+    zlib = make_codec("zlib")
+    untried = make_codec("zlib")
+    untried.passes_noise = False
+    n_noise = 0
+    for n_random in range(0, PAGE + 1, 16):
+        page = rng.randbytes(n_random) + bytes(PAGE - n_random)
+        if _both_take_for_noise(page):
+            n_noise += 1
+            for codec in (zlib, untried):
+                assert ReferencePacker(PAGE, codec)._encoded(page) == page
+    assert n_noise
+    assert sum(_both_take_for_noise(rng.randbytes(PAGE)) for _ in range(200)) >= 198
+
+
+@pytest.mark.parametrize("size", [1, 8, 32, 64, 256])
+def test_records_with_something_random_in_each_are_no_noise(size: int) -> None:
+    rng = Random(size)
+    n_random = max(1, size // 4)
+    records = [rng.randbytes(n_random) + bytes(size - n_random) for _ in range(PAGE // size)]
+    assert not _both_take_for_noise(b"".join(records)) or size == 1
+
+
+@pytest.mark.parametrize("page", [bytes(PAGE), bytes(range(256)) * 16, b"\xff" * PAGE])
+def test_pages_more_even_than_chance_are_no_noise(page: bytes) -> None:
+    assert not _both_take_for_noise(page)
+
+
+@pytest.mark.parametrize("make", [NativePacker, ReferencePacker])
+@pytest.mark.parametrize("compression", NAMES)
+def test_only_deflating_passes_noise(make: type[AnyPacker], compression: str) -> None:
+    """Half a page twice over: even enough for noise, and lzo and its like see through it."""
+    rng = Random(4)
+    half = next(
+        half for half in iter(lambda: rng.randbytes(PAGE // 2), b"") if is_noise(half + half)
+    )
+    packer = make(PAGE, make_codec(compression), 1)
+    packer.list_pages(bytearray(b"\x01"), 0, 1)
+    _, data, _ = _packed(packer, memoryview(half + half), [], DATA_OFF, 0)
+    assert (len(data) == PAGE) == (compression in {"none", "zlib"})
