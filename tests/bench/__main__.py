@@ -112,7 +112,7 @@ def _store(document: Path, name: str, result: Mapping[str, Any]) -> None:
     path = document.with_suffix(".json")
     stored = json.loads(path.read_text("utf-8")) if path.exists() else {}
     stored[name] = result
-    path.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(stored, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def _report(name: str, result: Mapping[str, Any]) -> Report:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The cores that are measured: real ones of the lab, and synthetic ones as large as it takes.
 
-Both are made by other processes: a child's peak memory is at least its parent's, so this one has to
-stay small.
+Both are made by other processes, so that what they take is given back.
 """
 
 from __future__ import annotations

@@ -13,10 +13,13 @@ from .rounds import spread
 TITLE = "Memory"
 CORES: tuple[Union[Lab, Synthetic], ...] = (
     Lab("6.1-cloud", "4G"),
+    Lab("6.12-cloud", "2G"),
     Synthetic(64, busy_every=64),
     Synthetic(1024, busy_every=1024),
 )
 OPTIONS = ("-d 31 -l", "-d 31 -c", "-d 31 -z")
+ALL_PAGES = ("-d 0 -l", "-d 1 -l")
+"""Of a real core only: a synthetic one is too large to be copied whole."""
 BOUNDS = (("", 64), (" --max-rss 40M", 40))
 _N_RUNS = 2
 
@@ -27,7 +30,7 @@ def measure(contest: Contest) -> list[dict[str, Any]]:
     for core in CORES:
         is_lab = isinstance(core, Lab)
         path = contest.inputs.lab(core) if is_lab else contest.inputs.synthetic(core)
-        for options in OPTIONS:
+        for options in options_for(core):
             for bound, _ in BOUNDS:
                 runs = [contest.run_ours(path, options + bound) for _ in range(_N_RUNS)]
                 peaks = [run.peak_mib for run in runs]
@@ -35,6 +38,11 @@ def measure(contest: Contest) -> list[dict[str, Any]]:
         if not is_lab:
             contest.inputs.drop(core)
     return found
+
+
+def options_for(core: Union[Lab, Synthetic]) -> tuple[str, ...]:
+    """What is measured of ``core``."""
+    return (*OPTIONS, *ALL_PAGES) if isinstance(core, Lab) else OPTIONS
 
 
 def report(found: list[dict[str, Any]]) -> Report:

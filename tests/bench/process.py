@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
+
+from .alone import REPORT_FD
+
+_ALONE = Path(__file__).with_name("alone.py")
 
 
 class Run(NamedTuple):
@@ -22,6 +24,7 @@ class Run(NamedTuple):
     wall_s: float
     cpu_s: float
     peak_mib: float
+    """No less than 10, see :mod:`.alone`."""
     dump_mib: float
     """Of the file it wrote; 0 if it was to write none."""
     said: str
@@ -59,22 +62,19 @@ def run(
     if output is not None:
         output.unlink(missing_ok=True)
     with tempfile.TemporaryFile() as said:
-        started = time.perf_counter()
-        pid = _start(command, said.fileno(), cpus)
-        alarm = threading.Timer(time_limit_s, os.kill, (pid, signal.SIGKILL))
-        if time_limit_s:
-            alarm.start()
-        _, status, usage = os.wait4(pid, 0)
-        wall_s = time.perf_counter() - started
-        alarm.cancel()
+        told = _run_alone(command, said.fileno(), cpus, time_limit_s)
         said.seek(0)
         text = said.read().decode("utf-8", "replace")
+    what, _, rest = told.partition(" ")
+    if what != "ENDED":
+        raise CommandFailedError(f"{command[0]} cannot be started: {rest or text[-2000:]}")
+    status, wall_s, cpu_s, peak_kib = map(float, rest.split())
+    status = int(status)
     in_time = not (time_limit_s and os.WIFSIGNALED(status))
     if status and in_time:
         raise CommandFailedError(f"{' '.join(command)}: wait status {status}\n{text[-2000:]}")
     dump_mib = output.stat().st_size / 2**20 if output is not None and output.exists() else 0.0
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Run(wall_s, cpu_s, _peak_mib(usage.ru_maxrss), dump_mib, text, in_time)
+    return Run(wall_s, cpu_s, peak_kib / 1024, dump_mib, text, in_time)
 
 
 def said_until(command: Sequence[str], word: str) -> str:
@@ -94,33 +94,41 @@ def said_until(command: Sequence[str], word: str) -> str:
     return said.decode("utf-8", "replace").partition(word)[0]
 
 
-def _start(command: Sequence[str], said_fd: int, cpus: Collection[int]) -> int:
+def _run_alone(
+    command: Sequence[str], said_fd: int, cpus: Collection[int], time_limit_s: float
+) -> str:
+    """What :mod:`.alone` tells of it; what it says goes to ``said_fd``."""
+    reading, writing = os.pipe()
+    starter = _start([sys.executable, "-I", "-S", str(_ALONE), *command], said_fd, writing, cpus)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as reports:
+        first = reports.readline()
+        if not first.endswith("\n"):
+            os.waitpid(starter, 0)
+            return first  # it could not be started
+        alarm = threading.Timer(time_limit_s, os.kill, (int(first), signal.SIGKILL))
+        if time_limit_s:
+            alarm.start()
+        told = reports.read()
+        alarm.cancel()
+    os.waitpid(starter, 0)
+    return told
+
+
+def _start(command: Sequence[str], said_fd: int, report_fd: int, cpus: Collection[int]) -> int:
     """Spawn it with the processors it may use, which a child takes over from its parent."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
     redirect = [
         (os.POSIX_SPAWN_DUP2, nowhere, 0),
         (os.POSIX_SPAWN_DUP2, said_fd, 1),
         (os.POSIX_SPAWN_DUP2, said_fd, 2),
+        (os.POSIX_SPAWN_DUP2, report_fd, REPORT_FD),
     ]
     own = os.sched_getaffinity(0)
     if cpus:
         os.sched_setaffinity(0, cpus)
     try:
-        return os.posix_spawnp(command[0], list(command), os.environ, file_actions=redirect)
-    except OSError as error:
-        raise CommandFailedError(f"{command[0]} cannot be started: {error.strerror}") from error
+        return os.posix_spawn(command[0], list(command), os.environ, file_actions=redirect)
     finally:
         os.sched_setaffinity(0, own)
         os.close(nowhere)
-
-
-def _peak_mib(child_kib: int) -> float:
-    """A spawned child inherits its parent's peak, by which it can be told wrong, but only too high.
-
-    :raises CommandFailedError: it was: this process has been larger than the child.
-    """
-    own_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if child_kib <= own_kib:
-        print(f"bench: peak memory not known: {own_kib} KiB are the bench's own", file=sys.stderr)
-        return float("nan")
-    return child_kib / 1024

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -197,7 +198,7 @@ def _found() -> dict[str, Any]:
         "memory": [
             {"core": str(core), "options": options + bound, "peak_mib": [39.0, 41.0]}
             for core in memory.CORES
-            for options in memory.OPTIONS
+            for options in memory.options_for(core)
             for bound, _ in memory.BOUNDS
         ],
         "stages": [{"options": "-l", "profile": "where the time went"}],
@@ -242,3 +243,33 @@ def test_every_section_has_its_place_in_the_document() -> None:
     text = command.DOCUMENT.read_text("utf-8")
     for name in ("summary", *command.SECTIONS):
         assert text.count(f"<!-- measured: {name} -->") == 1
+
+
+def test_peak_memory_is_the_commands_and_not_who_measures() -> None:
+    """Which takes more than a Python that does nothing else."""
+    code = (
+        "room = bytearray(20 << 20)\n"
+        "with open('/proc/self/status') as status:\n"
+        "    print(*(line.split()[1] for line in status if line.startswith('VmHWM:')))\n"
+    )
+    here = bytearray(200 << 20)
+    done = run([sys.executable, "-I", "-S", "-c", code])
+    told_mib = int(done.said) / 1024
+    assert 25 < told_mib < 60 < len(here) >> 20
+    assert abs(done.peak_mib - told_mib) < 2
+
+
+def test_figures_are_json_that_anybody_reads(tmp_path: Path) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = command.DOCUMENT.with_suffix(".json").read_text("utf-8")
+    assert json.loads(text, parse_constant=refuse)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        command._store(tmp_path / "document.md", "memory", {"found": float("nan")})
+
+
+def test_a_peak_that_was_not_known_is_told_so() -> None:
+    found = _found()["whole"]
+    found[0]["rounds"] = [{who: {**wall(1.0), "peak_mib": None} for who in found[0]["rounds"][0]}]
+    assert "| not known |" in whole.report(found).tables[0]

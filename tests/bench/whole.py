@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional
 from .contest import Contest
 from .gates import Gate, Report, table
 from .inputs import Lab
-from .rounds import Round, figure, ratio, take_turns
+from .rounds import Round, figure, ratio, spread, take_turns
 
 TITLE = "Whole dumps"
 GATED = Lab("6.1-cloud", "4G")
@@ -140,11 +140,17 @@ def _rows(case: Case, rounds: Sequence[Round]) -> Iterator[list[str]]:
             f"{who} `{options}`",
             f"{wall.median:.2f} ({wall.low:.2f})",
             f"{figure(rounds, who, 'cpu_s').median:.2f}",
-            f"{figure(rounds, who, 'peak_mib').median:.0f}".replace("nan", "not known"),
+            _peak(rounds, who),
             f"{figure(rounds, who, 'dump_mib').median:.1f}",
             str(share),
             str(ratio(rounds, [who], [_THEIRS], "cpu_s")),
         ]
+
+
+def _peak(rounds: Sequence[Round], who: str) -> str:
+    """The median; null in figures of old was not known."""
+    known = [turn[who]["peak_mib"] for turn in rounds if turn[who]["peak_mib"] is not None]
+    return f"{spread(known).median:.0f}" if known else "not known"
 
 
 def bars(found: list[dict[str, Any]]) -> list[tuple[str, list[tuple[str, float]]]]:
