@@ -98,7 +98,7 @@ static uint64_t judge_group(struct scan *scan, uint64_t first_pfn, uint64_t pfn,
 
 /*
  * Where the group of pfn starts: on a whole byte of the bitmap. UINT64_MAX if pages of it are not in
- * the block or not to be judged, or the struct page behind it cannot be read.
+ * the block or not to be judged, the struct page behind it cannot be read, or they are too small.
  */
 static uint64_t group_of(const struct scan *scan, uint64_t pfn)
 {
