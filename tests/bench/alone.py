@@ -3,10 +3,12 @@
 
     python -I -S alone.py COMMAND...
 
-To descriptor 3 go its process id, a newline and "ENDED STATUS WALL_S CPU_S PEAK_KIB", the wait status as it came, or "FAILED REASON" if it
-could not be started. A process inherits the peak of whoever started it: fork shares the memory that
-exec then accounts for. So no command can seem smaller than this one, which takes 10 MiB; but no
-larger either because of the benchmark, which takes a multiple.
+To descriptor 3 go its process id and a newline, then "ENDED STATUS WALL_S CPU_S PEAK_KIB" with the
+wait status as it came; or just "FAILED REASON" if it could not be started.
+
+A process inherits the peak of whoever started it: fork shares the memory that exec then accounts
+for. So no command can seem smaller than this one, which takes 9 MiB, but none seems larger because
+the benchmark is.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Run(NamedTuple):
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """No less than 10, see :mod:`.alone`."""
+    """No less than 9, see :mod:`.alone`."""
     dump_mib: float
     """Of the file it wrote; 0 if it was to write none."""
     said: str
