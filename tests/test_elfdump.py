@@ -20,8 +20,8 @@ from pydumpfile.sinks import Target
 from pydumpfile.sources import open_source
 from pydumpfile.sources.image import FileImage
 from tests.badmemory import BadMemory
-from tests.builders import BuiltCore, bits
-from tests.conftest import SMALL, Command, CoreMaker
+from tests.builders import BuiltCore, CoreSpec, bits
+from tests.conftest import MIB, SMALL, Command, CoreMaker
 from tests.formats.test_elf_loads import Page, segments_of
 from tests.sinks.elf_reader import ElfCore
 from tests.sinks.kdump_reader import Dump
@@ -377,6 +377,27 @@ class TestCommand:
         assert not (tmp_path / "core").exists()
         core, _ = cored(small, tmp_path / "core", 31)
         assert f"{len(core.raw) / (1 << 20):.1f} MiB" in done.stdout
+
+    @pytest.mark.parametrize("level", [8, 31])
+    def test_without_struct_pages_that_nobody_needs(
+        self, command: Command, core_of: CoreMaker, tmp_path: Path, level: int
+    ) -> None:
+        """``-e``: the pages that a kdump file has then, and zeros where others would be."""
+        built = core_of(CoreSpec(memory_size=160 * MIB, filled=0.0))
+        whole, _ = cored(built, tmp_path / "whole", level)
+        done = command("-E", "-e", "-d", level, built.path, tmp_path / "core")
+        assert done.returncode == 0, done.stderr
+        assert "- unused struct pages" in done.stdout
+        pydumpfile.dump(built.path, tmp_path / "dump", level, without_unused_mem_map=True)
+        dump, core = Dump(tmp_path / "dump"), ElfCore.open(tmp_path / "core")
+        gone = set(bits.ones(built.verdict(level))) - set(dump.pfns)
+        assert len(gone) > 10
+        check_headers(core, built)
+        kept_pfns = kept_of(built, level) - gone
+        assert any(built.page(pfn) != ZERO for pfn in gone)
+        for pfn, page in core.pages().items():
+            assert page == (built.page(pfn) if pfn in kept_pfns else ZERO), hex(pfn)
+        assert len(core.raw) <= len(whole.raw)
 
     def test_tries_the_next_level_when_there_is_no_space(
         self, command: Command, small: BuiltCore, tmp_path: Path

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pydumpfile
 from pydumpfile.errors import FormatError, TruncatedError, UnsupportedError
 from pydumpfile.sources import open_source
 from pydumpfile.sources.elf import ElfSource
@@ -22,9 +23,12 @@ from pydumpfile.sources.image import FileImage
 from pydumpfile.sources.kdump import KdumpSource
 from tests.builders import diskdump
 from tests.builders.diskdump import Spec
+from tests.builders.elfcore import note
+from tests.decompress import LZO, SNAPPY, ZLIB
 from tests.sinks.flattened_reader import END_MARK, HEADER, file_of, stream_of
+from tests.sinks.kdump_reader import Dump
 from tests.sources.rawelf import Segment, raw_elf
-from tests.sources.test_kdump import check, some_pages
+from tests.sources.test_kdump import check, content, packed, some_pages
 
 Records = list[tuple[int, bytes]]
 
@@ -79,6 +83,52 @@ def test_two_streams_of_bytes_in_turns(tmp_path: Path) -> None:
         assert image.read(100, len(table)) == table
         assert image.read(50000, len(data)) == data
         assert image.windows(True).view(50123, 7000) == data[123:7123]
+
+
+def as_qemu_writes(spec: Spec) -> bytes:
+    """The file in QEMU's order and records: no more than 16 KiB of descriptors or data in any."""
+    file = diskdump.build(spec)
+    n_pages = sum(page is not None for page in spec.pages.values())
+    table_off = 4096 * (2 + 2 * -(-(max(spec.pages) + 1) // (8 * 4096)))
+    data_off = table_off + 24 * n_pages
+    records = [(0, file[:464]), (4096, file[4096 : 4096 + 104 + len(spec.notes)])]
+    records += [(off, file[off : off + 4096]) for off in range(8192, table_off, 4096)]
+    records.append((data_off, file[data_off : data_off + 4096]))  # the page of zeros comes first
+    rest = [
+        (off, file[off : min(off + 16384, end)])
+        for start, end in ((table_off, data_off), (data_off + 4096, len(file)))
+        for off in range(start, end, 16384)
+    ]
+    return stream_of([*records, *rest[1:], rest[0]])
+
+
+@pytest.mark.parametrize("kernel", ["c", "python"])
+@pytest.mark.parametrize("flag", [ZLIB, LZO, SNAPPY])
+@pytest.mark.parametrize("use_mmap", [True, False])
+def test_what_qemu_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int, use_mmap: bool, kernel: str
+) -> None:
+    """dump-guest-memory -z, -l and -s; few builds of QEMU know the last two."""
+    monkeypatch.setenv("PYDUMPFILE_KERNEL", kernel)
+    contents = {pfn: content(pfn) for pfn in range(3, 800) if not 100 <= pfn < 200}
+    stored = {}
+    for pfn, page in contents.items():
+        small = packed(flag, page)
+        stored[pfn] = (small, flag) if len(small) < len(page) else (page, 0)
+    assert {what for _, what in stored.values()} == {0, flag}
+    spec = Spec(
+        contents, level=1, status=flag, stored=stored, zero_shared=True, nr_cpus=2,
+        notes=note("CORE", 1, bytes(336)) * 2 + note("QEMU", 0, bytes(440)) * 2,
+    )  # fmt: skip
+    path = tmp_path / "stream"
+    path.write_bytes(as_qemu_writes(spec))
+    with closing(open_source(str(path), use_mmap)) as source:
+        assert (source.dump_level, source.incomplete, source.nr_cpus) == (1, False, 2)
+        assert not source.only_system_ram
+        check(source, contents)
+    pydumpfile.dump(path, tmp_path / "dump", 1, "zlib")
+    dump = Dump(tmp_path / "dump")
+    assert {pfn: dump.page(pfn) for pfn in dump.pfns} == contents
 
 
 def in_records(file: bytes, size: int) -> Records:
