@@ -6,17 +6,18 @@ from __future__ import annotations
 import os
 
 from pydumpfile.errors import FormatError, InputError, PydumpfileError, UnsupportedError
-from pydumpfile.formats.elf import ELFMAG
+from pydumpfile.formats import elf as elf_format  # ``elf`` here is the source
 from pydumpfile.formats.flattened import SIGNATURE as FLATTENED_SIGNATURE
 from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
 from pydumpfile.sources.base import Source
 from pydumpfile.sources.elf import ElfSource
 from pydumpfile.sources.image import FileImage, Image
-from pydumpfile.sources.kcore import KcoreSource, advice, is_kcore
 
 __all__ = ["Source", "open_source"]
 
 _MAGIC_SIZE = 16
+_VADDR_MASK = (1 << 47) - 1
+"""The part of a virtual address that is in a file offset on every architecture."""
 
 
 def open_source(path: str, use_mmap: bool = True) -> Source:
@@ -30,6 +31,8 @@ def open_source(path: str, use_mmap: bool = True) -> Source:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        from pydumpfile.sources.kcore import advice  # noqa: PLC0415
+
         hint = advice(path, error.errno)
         raise InputError(path, error.errno, "opening the memory image", hint) from error
     try:
@@ -45,13 +48,36 @@ def _open_image(image: Image, use_mmap: bool) -> Source:
         from pydumpfile.sources.flattened import FlattenedImage  # noqa: PLC0415
 
         return _open_image(FlattenedImage(image), use_mmap)
-    if magic.startswith(ELFMAG):
-        return KcoreSource(image) if is_kcore(image) else ElfSource(image, use_mmap)
+    if magic.startswith(elf_format.ELFMAG):
+        if is_kcore(image):
+            from pydumpfile.sources.kcore import KcoreSource  # noqa: PLC0415
+
+            return KcoreSource(image)
+        return ElfSource(image, use_mmap)
     if magic.startswith(KDUMP_SIGNATURE):
         from pydumpfile.sources.kdump import KdumpSource  # noqa: PLC0415
 
         return KdumpSource(image, use_mmap)
     raise _refusal(image, magic)
+
+
+def is_kcore(image: Image) -> bool:
+    """Whether the PT_LOADs lie in the file by their virtual addresses, some of them only there."""
+    try:
+        header = elf_format.Ehdr._make(
+            elf_format.EHDR.unpack(image.read(0, elf_format.EHDR.size).ljust(64, b"\0"))
+        )
+        if header.e_ident[elf_format.EI_CLASS :][:2] != bytes(
+            (elf_format.ELFCLASS64, elf_format.ELFDATA2LSB)
+        ):
+            return False
+        table = image.read(header.e_phoff, header.e_phnum * elf_format.PHDR.size)
+    except (OSError, OverflowError):
+        return False
+    phdrs = elf_format.parse_phdrs(table[: len(table) - len(table) % elf_format.PHDR.size])
+    loads = [phdr for phdr in phdrs if phdr.p_type == elf_format.PT_LOAD]
+    shifts = {(load.p_offset - load.p_vaddr) & _VADDR_MASK for load in loads}
+    return len(shifts) == 1 and any(load.p_paddr == elf_format.NO_PADDR for load in loads)
 
 
 def _refusal(image: Image, magic: bytes) -> PydumpfileError:

@@ -29,8 +29,6 @@ from pydumpfile.sources.image import Image
 from pydumpfile.sources.notes import survey_notes
 
 PATH = "/proc/kcore"
-_VADDR_MASK = (1 << 47) - 1
-"""The part of a virtual address that is in a file offset on every architecture."""
 _START_KERNEL_MAP = 0xFFFFFFFF80000000
 _UNBOUNDED = 1 << 63
 _MAX_NOTE_SIZE = 64 << 10
@@ -40,21 +38,6 @@ _ADVICE = {
     errno.EACCES: "root may read it",
     errno.EPERM: "root may read it, unless the kernel is locked down (Secure Boot)",
 }
-
-
-def is_kcore(image: Image) -> bool:
-    """Whether the PT_LOADs lie in the file by their virtual addresses, some of them only there."""
-    try:
-        header = elf.Ehdr._make(elf.EHDR.unpack(image.read(0, elf.EHDR.size).ljust(64, b"\0")))
-        if header.e_ident[elf.EI_CLASS :][:2] != bytes((elf.ELFCLASS64, elf.ELFDATA2LSB)):
-            return False
-        table = image.read(header.e_phoff, header.e_phnum * elf.PHDR.size)
-    except (OSError, OverflowError):
-        return False
-    phdrs = elf.parse_phdrs(table[: len(table) - len(table) % elf.PHDR.size])
-    loads = [phdr for phdr in phdrs if phdr.p_type == elf.PT_LOAD]
-    shifts = {(load.p_offset - load.p_vaddr) & _VADDR_MASK for load in loads}
-    return len(shifts) == 1 and any(load.p_paddr == elf.NO_PADDR for load in loads)
 
 
 def advice(path: str, error: Optional[int]) -> str:

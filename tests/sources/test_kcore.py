@@ -16,11 +16,11 @@ from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Ranges
-from pydumpfile.sources import Source, open_source
+from pydumpfile.sources import Source, is_kcore, open_source
 from pydumpfile.sources.elf import ElfSource
 from pydumpfile.sources.filebytes import ReadFile
 from pydumpfile.sources.image import FileImage
-from pydumpfile.sources.kcore import PATH, KcoreSource, advice, is_kcore
+from pydumpfile.sources.kcore import PATH, KcoreSource, advice
 from tests.builders import BuiltCore, CoreSpec, bits
 from tests.builders.elfcore import note
 from tests.conftest import MIB, CoreMaker
