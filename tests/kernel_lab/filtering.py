@@ -27,6 +27,7 @@ _MEMORY_MIB = 1024
 # The crash kernel is put below 4 GiB, in one piece: above or below the kernel, wherever KASLR has
 # put that.
 _BELOW_4G_MIB = 3 * _CRASHKERNEL_MIB
+_LEAST_DUMP_SIZE = 1 << 20
 _COMPLAINTS = re.compile(
     r"^.*(?:\bWARNING:|\bBUG:|\bKASAN:|\bUBSAN:|Oops|general protection|Call Trace"
     r"|page allocation failure|soft lockup|blocked for more than).*$",
@@ -105,6 +106,21 @@ def callback_matters(console: Console) -> list[str]:
     return []
 
 
+def same_dumps(console: Console) -> list[str]:
+    """Of the whole command: each byte, the report, and who judged."""
+    by_user, by_kernel = (console.section(f"dump-{place}") for place in ("user", "kernel"))
+    errors = console.section("dumps-differ").splitlines()
+    sizes = console.section("dump-sizes").split()
+    if len(sizes) != 2 or not all(int(size) > _LEAST_DUMP_SIZE for size in sizes):
+        errors.append(f"the sizes of the dumps are {', '.join(sizes)}")
+    if "\nPages were judged in the kernel.\n" not in by_kernel:
+        errors.append(f"the kernel did not judge: {by_kernel}")
+    rows = [re.findall(r"^.*%$", text, re.M) for text in (by_user, by_kernel)]
+    if not rows[0] or rows[0] != rows[1]:
+        errors.append(f"other pages are counted: {rows}")
+    return errors
+
+
 def _left_out(console: Console, level: int) -> list[list[int]]:
     """Pages left out by kind, each time this level was compared."""
     pattern = rf"^LISTS level {level}: same \d+ bits, left out \[([\d, ]+)\]"
@@ -129,6 +145,7 @@ def filter_cases() -> list[FilterCase]:
             (all_in_place,),
             holes=True,
         ),
+        _case("command", "dump_twice -d 31 -l\n", (all_in_place, same_dumps), holes=True),
         _case(
             "not-ram",
             f"{last_level}struct_pages_not_ram 7\n{_BOTH_WAYS}",

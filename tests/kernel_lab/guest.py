@@ -8,7 +8,6 @@ programs/init.sh; what they print comes back as a `Console`.
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -16,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydumpfile.filter import kernel_scan, pfnlists
 from pydumpfile.service.initramfs import add_to_tree
 from tests.lab.cache import require_program
 from tests.lab.errors import LabError
@@ -184,11 +182,7 @@ def _initrd(boot: Boot, image: Image) -> bytes:
 def _add_python(cpio: Cpio) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch)
-        add_to_tree(scratch, ("none",), as_makedumpfile=False)
-        # Nothing of the dump's path takes it so far.
-        (package,) = tree.glob("usr/lib/pydumpfile/lib/python3*/pydumpfile/filter")
-        for module in (kernel_scan, pfnlists):
-            shutil.copy(module.__file__, package)
+        add_to_tree(scratch, ("lzo",), as_makedumpfile=False)
         for path in sorted(tree.rglob("*")):
             if path.is_symlink():
                 cpio.add_symlink(str(path.relative_to(tree)), str(path.readlink()))

@@ -23,7 +23,7 @@ def test_vmcore_reads_the_same(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("name", ["levels", "hostile"])
+@pytest.mark.parametrize("name", ["levels", "hostile", "command"])
 def test_the_kernel_judges_as_user_space_does(name: str, tmp_path: Path) -> None:
     case = next(case for case in filter_cases() if case.name == name)
     assert run_filter_case(case, "6.1", tmp_path) == []

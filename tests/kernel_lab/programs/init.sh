@@ -183,6 +183,16 @@ struct_pages_not_ram() {	# EVERY
 	module "not_ram_every=$1" "not_ram_start=${place% *}" "not_ram_end=${place#* }"
 }
 
+# The whole command, whoever judges.
+dump_twice() {		# OPTION...
+	for place in user kernel; do
+		section "dump-$place" /usr/bin/pydumpfile --filter-in "$place" "$@" \
+			/proc/vmcore "/tmp/$place" 2>&1
+	done
+	section dumps-differ cmp /tmp/user /tmp/kernel 2>&1
+	section dump-sizes stat -c %s /tmp/user /tmp/kernel
+}
+
 eval "$STEPS"
 echo "LAB-COPIED 0"
 finish
