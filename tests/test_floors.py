@@ -24,7 +24,7 @@ FLOORS = {
     "filter": 5, "packing": 5,
     "budget": 6, "codec_choice": 6, "dump": 6, "elfdump": 6, "logfile": 6, "mem_usage": 6,
     "rearrange": 6, "reassemble": 6,
-    "report": 6, "service": 6,
+    "comparison": 6, "report": 6, "service": 6,
     "": 7, "api": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 
@@ -34,7 +34,10 @@ NEIGHBOURS = {
     ("codecs", "formats.kdump"),  # the flags by which the format knows them
     ("decoders", "codecs"),  # memory to work in, and functions by name
     ("decoders", "formats.kdump"),  # likewise
+    ("comparison.bitmaps", "rearrange"),  # streams, of which it keeps the bitmap alone
     ("elfdump", "dump"),  # what became of the pages is told alike
+    ("report.comparison", "comparison.result"),  # the figures it tells
+    ("report.comparison", "comparison.rounds"),  # their medians
     ("report.mem_usage", "mem_usage"),  # the pages it counted
     ("report.profile", "dump"),  # the statistics it tells
     ("report.makedumpfile", "dump"),  # likewise

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pydumpfile.cli import doctor, initramfs
+from pydumpfile.cli import compare, doctor, initramfs
 from pydumpfile.cli.options import OPTIONS, Option
 from pydumpfile.codecs import AUTO, NAMES
 from pydumpfile.filter.filter_in import FilterIn
@@ -40,6 +40,11 @@ def subcommands() -> tuple[Subcommand, ...]:
     return tuple(
         Subcommand(name, text, tuple(dict.fromkeys(re.findall(r"--[a-z-]+", usage))))
         for name, text, usage in (
+            (
+                "compare",
+                "measure which way of filtering is the fastest",
+                compare.parser().format_usage(),
+            ),
             ("doctor", "say whether a crash would be dumped here", doctor.parser().format_usage()),
             (
                 "initramfs",

@@ -19,7 +19,7 @@ from pydumpfile.errors import OutOfMemoryError
 PROGRAM = "pydumpfile"
 _DROP_IN = "makedumpfile"
 """The other name, see :mod:`.drop_in`."""
-_SUB_COMMANDS = ("doctor", "initramfs")
+_SUB_COMMANDS = ("compare", "doctor", "initramfs")
 """Modules here with a ``main`` each."""
 _STOPPED = 1
 """Exit status of who was asked to stop."""

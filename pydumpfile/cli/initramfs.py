@@ -36,11 +36,14 @@ def _pack(options: argparse.Namespace) -> int:
         return 0
     codecs = initramfs.choose_codecs(options.codec)
     if options.tree:
-        report = initramfs.add_to_tree(options.tree, codecs, options.as_makedumpfile)
+        report = initramfs.add_to_tree(
+            options.tree, codecs, options.as_makedumpfile, options.with_compare
+        )
     else:
         report = initramfs.write_cpio(
-            options.cpio, codecs, options.as_makedumpfile, options.compress
-        )
+            options.cpio, codecs, options.as_makedumpfile, options.compress,
+            options.with_compare,
+        )  # fmt: skip
     answer("\n".join(_lines(report, options.tree or options.cpio)), sys.stdout)
     return 0
 
@@ -68,7 +71,8 @@ def _mb(n_bytes: int) -> str:
 def _passed_on(options: argparse.Namespace) -> list[str]:
     """The options that a hook calls this command with."""
     passed = ["--codec", ",".join(options.codec)] if options.codec is not None else []
-    return [*passed, "--as-makedumpfile"] if options.as_makedumpfile else passed
+    passed += ["--as-makedumpfile"] if options.as_makedumpfile else []
+    return [*passed, "--with-compare"] if options.with_compare else passed
 
 
 def _codecs(text: str) -> Optional[list[str]]:
@@ -93,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
                         f"{', '.join(initramfs.USUAL_CODECS)})")  # fmt: skip
     parser.add_argument("--as-makedumpfile", action="store_true",
                         help="answer to that name too, in place of the one in there")  # fmt: skip
+    parser.add_argument("--with-compare", action="store_true",
+                        help="take along what `pydumpfile compare` needs")  # fmt: skip
     parser.add_argument("--compress", choices=initramfs.COMPRESSIONS, default="none",
                         help="compress the archive (default: none)")  # fmt: skip
     parser.add_argument("--root", metavar="DIR", default="/", help=argparse.SUPPRESS)

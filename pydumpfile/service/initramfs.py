@@ -63,20 +63,23 @@ def choose_codecs(wanted: Optional[Sequence[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def add_to_tree(directory: str, codec_names: Sequence[str], as_makedumpfile: bool) -> Report:
+def add_to_tree(
+    directory: str, codec_names: Sequence[str], as_makedumpfile: bool, compares: bool = False
+) -> Report:
     """Put the capture path into the tree of an initramfs that is being built.
 
     Nothing is left there if it does not work.
 
+    :param compares: and what `pydumpfile compare` takes.
     :raises UnsupportedError: it cannot work there; says why.
     :raises RehearsalError: it does not work.
     :raises OutputError: the files cannot be written.
     """
     _check_folder(directory)
-    capture_path, digests = _trace(codec_names)
+    capture_path, digests = _trace(codec_names, compares)
     _check_machine(capture_path, directory)
     planned = tree.plan(capture_path, directory)
-    isolated = _try_out(planned, directory, codec_names, digests)
+    isolated = _try_out(planned, directory, codec_names, digests, compares)
     if as_makedumpfile:
         added = tree.alias(planned, directory)
         _write(added, directory)
@@ -85,17 +88,18 @@ def add_to_tree(directory: str, codec_names: Sequence[str], as_makedumpfile: boo
 
 
 def write_cpio(
-    path: str, codec_names: Sequence[str], as_makedumpfile: bool, compression: str = "none"
-) -> Report:
+    path: str, codec_names: Sequence[str], as_makedumpfile: bool, compression: str = "none",
+    compares: bool = False,
+) -> Report:  # fmt: skip
     """Write the capture path to the file ``path``, as an archive to append to an initramfs.
 
     The file is there whole, or not at all. Raises as :func:`add_to_tree`.
     """
     _check_file(path)
-    capture_path, digests = _trace(codec_names)
+    capture_path, digests = _trace(codec_names, compares)
     planned = tree.plan(capture_path)
     with tempfile.TemporaryDirectory(prefix="pydumpfile-") as directory:
-        isolated = _try_out(planned, directory, codec_names, digests)
+        isolated = _try_out(planned, directory, codec_names, digests, compares)
     if as_makedumpfile:
         planned.files.update(tree.alias(planned, None))
     content = _compress(cpio.archive(planned.files), compression)
@@ -103,11 +107,11 @@ def write_cpio(
     return _report(planned, codec_names, isolated, len(content))
 
 
-def _trace(codec_names: Iterable[str]) -> tuple[CapturePath, Mapping[str, str]]:
+def _trace(codec_names: Iterable[str], compares: bool) -> tuple[CapturePath, Mapping[str, str]]:
     machine = os.uname().machine
     if machine != specimen.MACHINE:
         raise UnsupportedError(f"a crash of this {machine} machine", "only x86_64 is, so far")
-    return trace(codec_names)
+    return trace(codec_names, compares)
 
 
 def _check_folder(directory: str) -> None:
@@ -145,8 +149,9 @@ def _check_machine(capture_path: CapturePath, directory: str) -> None:
 
 
 def _try_out(
-    planned: Tree, directory: str, codec_names: Iterable[str], digests: Mapping[str, str]
-) -> bool:
+    planned: Tree, directory: str, codec_names: Iterable[str], digests: Mapping[str, str],
+    compares: bool,
+) -> bool:  # fmt: skip
     """Write the files to ``directory`` and rehearse there; returns whether in isolation."""
     isolated = os.geteuid() == 0
     root, prefix = (directory, "") if isolated else ("/", os.path.abspath(directory))
@@ -159,7 +164,8 @@ def _try_out(
     try:
         _write(planned.files, directory)
         os.mkdir(os.path.join(directory, stage))
-        found = rehearse(run, os.path.join(directory, stage), codec_names, f"{prefix}/{stage}")
+        inside = os.path.join(directory, stage)
+        found = rehearse(run, inside, codec_names, f"{prefix}/{stage}", compares)
         if found != digests:
             raise RehearsalError("rehearsal: the dumps are not those made outside of the tree")
     except RehearsalError as error:

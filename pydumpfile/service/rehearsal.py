@@ -50,11 +50,14 @@ class RehearsalError(PydumpfileError):
     exit_code = 1
 
 
-def rehearse(run: Run, directory: str, codecs: Iterable[str], seen_as: str = "") -> dict[str, str]:
+def rehearse(
+    run: Run, directory: str, codecs: Iterable[str], seen_as: str = "", compares: bool = False
+) -> dict[str, str]:
     """Play all acts, with a core in ``directory``, an existing and empty one.
 
     :param codecs: the codecs that have to work.
     :param seen_as: where ``directory`` is for the processes that ``run`` starts, if elsewhere.
+    :param compares: `pydumpfile compare` has to work as well.
     :return: the SHA-256 of each dump, by the name of the act; the same on every system.
     :raises RehearsalError: an act did not end as it should.
     """
@@ -72,6 +75,8 @@ def rehearse(run: Run, directory: str, codecs: Iterable[str], seen_as: str = "")
     stage.silence()
     stage.help()
     stage.failure()
+    if compares:
+        stage.compare()
     return stage.digests
 
 
@@ -180,6 +185,14 @@ class _Stage:
     def help(self) -> None:
         """For whoever has nothing but a shell in the crash kernel."""
         self._play("--help", "pydumpfile", ("--help",))
+
+    def compare(self) -> None:
+        """For whoever wants to know in the crash kernel which way is the fastest."""
+        act = "compare"
+        options = ("--quiet", "--rounds", "1", "--json", "-", "--no-dumps")  # which take /proc
+        done = self._play(act, "pydumpfile", ("compare", *options, self._name("vmcore")))
+        if not done.stdout.startswith(b"{"):
+            raise RehearsalError(f"rehearsal of {act}: no figures, but {_words(done.stdout)}")
 
     def failure(self) -> None:
         """A core that is not there: the message has to name it."""

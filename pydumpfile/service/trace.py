@@ -77,9 +77,10 @@ class CapturePath(NamedTuple):
     """Shared objects that are neither the interpreter nor modules; ld.so is among them."""
 
 
-def trace(codecs: Iterable[str]) -> tuple[CapturePath, dict[str, str]]:
+def trace(codecs: Iterable[str], compares: bool = False) -> tuple[CapturePath, dict[str, str]]:
     """Rehearse with ``codecs`` on this system, and watch.
 
+    :param compares: take along what `pydumpfile compare` needs as well.
     :return: what was used; and the digests of the rehearsal.
     :raises RehearsalError: the rehearsal failed.
     """
@@ -97,7 +98,7 @@ def trace(codecs: Iterable[str]) -> tuple[CapturePath, dict[str, str]]:
                  ":".join(_places()), program, *arguments]
             )  # fmt: skip
 
-        digests = rehearse(run, stage, codecs)
+        digests = rehearse(run, stage, codecs, compares=compares)
         lines = set()
         for report in reports:
             with open(report, encoding="utf-8") as file:

@@ -7,6 +7,7 @@ import gzip
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydumpfile.cli.initramfs import main
 from pydumpfile.errors import OutputError, UnsupportedError, UsageError
 from pydumpfile.service import initramfs, initrd
 from pydumpfile.service.rehearsal import RehearsalError
+from pydumpfile.service.trace import trace
 from tests.conftest import Command
 from tests.service.conftest import CODECS, Traced
 
@@ -24,11 +26,12 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="chroot takes root")
 
 @pytest.fixture(autouse=True)
 def _traced_once(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trace(codecs: Iterable[str]) -> Traced:
+    def traced_before(codecs: Iterable[str], compares: bool) -> Traced:
         assert tuple(codecs) == CODECS
+        assert not compares
         return traced
 
-    monkeypatch.setattr(initramfs, "trace", trace)
+    monkeypatch.setattr(initramfs, "trace", traced_before)
 
 
 def _files(directory: Path) -> set[str]:
@@ -52,6 +55,15 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "usr/lib/pydumpfile/stale").touch()
     initramfs.add_to_tree(str(tmp_path), CODECS, as_makedumpfile=True)
     assert {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)} == before
+
+
+@needs_root
+def test_with_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initramfs, "trace", trace)
+    initramfs.add_to_tree(str(tmp_path), ("none",), as_makedumpfile=False, compares=True)
+    (archive,) = tmp_path.rglob("python3*.zip")
+    modules = zipfile.ZipFile(archive).namelist() + sorted(_files(tmp_path))
+    assert any(name.endswith("pydumpfile/comparison/compare.pyc") for name in modules)
 
 
 def test_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +97,7 @@ def test_a_rehearsal_that_fails_leaves_nothing(
 ) -> None:
     modules = tuple(m for m in traced.path.modules if m.name != "pydumpfile.packing.native")
     broken = Traced(traced.path._replace(modules=modules), traced.digests)
-    monkeypatch.setattr(initramfs, "trace", lambda _: broken)
+    monkeypatch.setattr(initramfs, "trace", lambda *_: broken)
     with pytest.raises(RehearsalError, match=rf"in {tmp_path}: .*packing.native"):
         initramfs.add_to_tree(str(tmp_path), CODECS, as_makedumpfile=True)
     assert _files(tmp_path) == set()
@@ -95,7 +107,7 @@ def test_other_dumps_than_outside_are_refused(
     traced: Traced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Traced(traced.path, {**traced.digests, "zlib": "0" * 64})
-    monkeypatch.setattr(initramfs, "trace", lambda _: other)
+    monkeypatch.setattr(initramfs, "trace", lambda *_: other)
     with pytest.raises(RehearsalError, match="not those made outside"):
         initramfs.write_cpio(str(tmp_path / "out.cpio"), CODECS, as_makedumpfile=False)
     assert _files(tmp_path) == set()

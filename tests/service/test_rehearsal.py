@@ -51,13 +51,15 @@ class Actor:
         self.spoil = spoil
         self.status = 0
 
-    def __call__(
+    def __call__(  # noqa: PLR0912  one branch an act
         self, program: str, arguments: Sequence[str]
     ) -> subprocess.CompletedProcess[bytes]:
         codec = next((OPTIONS[a] for a in arguments if a in OPTIONS), "none")
         out = err = b""
         status = self.status
-        if "--dump-dmesg" in arguments:
+        if arguments[0] == "compare":
+            out = self.spoil("comparison", b'{"version": 1}')
+        elif "--dump-dmesg" in arguments:
             Path(arguments[-1]).write_bytes(self.spoil("log", specimen.LOG_LINE.encode()))
         elif "--check-params" in arguments:
             err = self.spoil("words", b"")
@@ -120,6 +122,16 @@ def test_a_good_actor_passes(tmp_path: Path) -> None:
         "--filter-in auto",
     }  # fmt: skip
     assert len(set(digests.values())) == 4
+
+
+def test_comparing_is_rehearsed_if_asked_for(tmp_path: Path) -> None:
+    spoilt = Actor(lambda what, out: b"no" if what == "comparison" else out)
+    for name in ("unasked", "spoilt", "good"):
+        (tmp_path / name).mkdir()
+    rehearse(spoilt, str(tmp_path / "unasked"), [])
+    with pytest.raises(RehearsalError, match="no figures, but no"):
+        rehearse(spoilt, str(tmp_path / "spoilt"), [], compares=True)
+    rehearse(Actor(), str(tmp_path / "good"), [], compares=True)
 
 
 def _flip(at: int) -> Callable[[bytes], bytes]:
