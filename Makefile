@@ -9,7 +9,7 @@ KERNEL ?= 6.1-cloud
 .NOTPARALLEL:
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick kernel service bench manual lint setup setup-quick clean
+.PHONY: help demo test quick kernel compare service bench manual lint setup setup-quick clean
 
 help:  ## show this
 	@echo 'pydumpfile: from a Linux panic to a dump'
@@ -31,6 +31,9 @@ quick: setup-quick  ## tests that need no QEMU
 kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix (an hour; the boots each time)
 	@$(VENV)/python -m tests.kernel_lab build
 	@$(VENV)/python -m tests.kernel_lab matrix
+
+compare: setup  ## filtering in the kernel against user space, into docs/comparison.md (hours; COMPARE_ARGS=--quick: minutes)
+	@$(VENV)/python -m tests.kernel_lab compare $(COMPARE_ARGS)
 
 service: setup  ## kdump services in whole distributions, and what can go wrong in them (root, half an hour)
 	@$(VENV)/python -m pytest -m service tests/lab $(PYTEST_ARGS)

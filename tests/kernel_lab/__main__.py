@@ -12,6 +12,7 @@ from tests.lab.cache import cache_dir
 from tests.lab.errors import LabError
 
 from .builder import build_image
+from .comparison import command as comparison
 from .filtering import filter_cases, run_filter_case
 from .matrix import cases, run_case, run_first_patches
 from .measure import measure, measure_mapping
@@ -71,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     mapping.add_argument("memory_mib", type=int)
     mapping.add_argument("--cpu", default="max", help="qemu64 has no 1G pages (default: max)")
     mapping.set_defaults(run=_mapping)
+
+    comparison.add_parser(commands)
 
     drawing = commands.add_parser("plot", help="draw saved tables")
     drawing.add_argument("tables", nargs="+", type=Path, metavar="JSON")

@@ -41,6 +41,8 @@ class Boot:
     machine: more of QEMU's -machine ("max-ram-below-4g=512M" puts the rest above 4 GiB).
     fill_percent: how much of the free memory of the first kernel gets content.
     holes: free pages are here and there among it.
+    cache_percent: how much of the free memory is page cache before that, of a file in memory that
+        nobody ever wrote to: with init_on_alloc=0 the host need not have that memory.
     kinds: the first kernel makes pages of the kinds that do not come of themselves, and counts all
         (programs/kinds.c); it takes kinds.config.
     dimm_mib: the size of a DIMM at DIMM_PADDR, which the first kernel hot-adds; it takes
@@ -50,6 +52,8 @@ class Boot:
     icount: one nanosecond of guest time is one instruction.
     python: the crash kernel has pydumpfile, as `pydumpfile initramfs` puts it into one, and
         programs/pfn_lists.py with what that imports.
+    dumpers: it has pydumpfile, `pydumpfile compare` included, and makedumpfile.
+    timeout_seconds: how long all of it may take.
     """
 
     steps: str
@@ -62,11 +66,14 @@ class Boot:
     crash_parameters: str = ""
     fill_percent: int = 40
     holes: bool = False
+    cache_percent: int = 0
     kinds: bool = False
     dimm_mib: int = 0
     kexec_file: bool = False
     icount: bool = False
     python: bool = False
+    dumpers: bool = False
+    timeout_seconds: float = _TIMEOUT_SECONDS
 
     def qemu_arguments(self, image: Image, directory: Path) -> list[str]:
         """QEMU's arguments; the initrd is in `directory`."""
@@ -135,7 +142,7 @@ def run_boot(boot: Boot, image: Image, log: Path) -> Console:
         (directory / "initrd").write_bytes(_initrd(boot, image))
         machine = _Machine(boot.qemu_arguments(image, directory), directory, {})
         try:
-            machine.run(_TIMEOUT_SECONDS)
+            machine.run(boot.timeout_seconds)
         finally:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(machine.text, "utf-8")
@@ -156,6 +163,7 @@ def _initrd(boot: Boot, image: Image) -> bytes:
     settings = {
         "FILL": f"{boot.fill_percent}{' holes' if boot.holes else ''}",
         "KINDS": "yes" if boot.kinds else "",
+        "CACHE": str(boot.cache_percent or ""),
         "KEXEC_OPTION": "--kexec-file-syscall" if boot.kexec_file else "--kexec-syscall",
         "CRASH_COMMAND_LINE": f"{_COMMON} nr_cpus=1 reset_devices {boot.crash_parameters}",
         "STEPS": boot.steps,
@@ -171,18 +179,20 @@ def _initrd(boot: Boot, image: Image) -> bytes:
         cpio.add_file("bin/kinds", _compiled("kinds"))
     # busybox's dd does not say how long it took.
     add_program(crash, Path(require_program("dd", "coreutils")), "bin/gnu-dd")
-    if boot.python:
-        _add_python(crash)
+    if boot.python or boot.dumpers:
+        _add_python(crash, compares=boot.dumpers)
+    if boot.dumpers:
+        add_program(crash, Path(require_program("makedumpfile")), "bin/makedumpfile")
     cpio.add_file("bzImage", image.bzimage)
     cpio.add_file("crash-initrd", crash.to_bytes())
     add_program(cpio, Path(require_program("kexec", "kexec-tools")), "sbin/kexec")
     return cpio.to_bytes()
 
 
-def _add_python(cpio: Cpio) -> None:
+def _add_python(cpio: Cpio, compares: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch)
-        add_to_tree(scratch, ("lzo",), as_makedumpfile=False)
+        add_to_tree(scratch, ("lzo",), as_makedumpfile=False, compares=compares)
         for path in sorted(tree.rglob("*")):
             if path.is_symlink():
                 cpio.add_symlink(str(path.relative_to(tree)), str(path.readlink()))
@@ -197,7 +207,7 @@ def _base(conf: bytes) -> Cpio:
     busybox = Path(require_program("busybox", "busybox-static"))
     listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True)
     cpio = Cpio()
-    for directory in ("proc", "sys", "dev", "tmp", "sbin"):
+    for directory in ("proc", "sys", "dev", "tmp", "mnt", "sbin"):
         cpio.add_directory(directory)
     cpio.add_device("dev/console", stat.S_IFCHR | 0o600, 5, 1)
     cpio.add_file("bin/busybox", busybox)

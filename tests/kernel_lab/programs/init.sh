@@ -28,7 +28,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t debugfs debugfs /sys/kernel/debug
-. /lab.conf		# FILL, KINDS, KEXEC_OPTION, CRASH_COMMAND_LINE, STEPS
+. /lab.conf		# FILL, CACHE, KINDS, KEXEC_OPTION, CRASH_COMMAND_LINE, STEPS
 
 # Wait until a program that stays in the background, having written to a file, says so there.
 until_said() {		# WORD FILE
@@ -46,6 +46,10 @@ if [ ! -e /proc/vmcore ]; then
 		insmod /oldmem_lab.ko offline_pages=3 || fail "insmod oldmem_lab.ko"
 		kinds make >/tmp/made 2>&1 &
 		until_said LAB-MADE /tmp/made
+	fi
+	if [ -n "$CACHE" ]; then
+		mount -t tmpfs -o size=100% cache /mnt || fail "no tmpfs"
+		vmtool cache /mnt/file "$CACHE" || fail "could not fill the page cache"
 	fi
 	vmtool fill $FILL >/tmp/filled &
 	until_said LAB-FILLED /tmp/filled
@@ -191,6 +195,11 @@ dump_twice() {		# OPTION...
 	done
 	section dumps-differ cmp /tmp/user /tmp/kernel 2>&1
 	section dump-sizes stat -c %s /tmp/user /tmp/kernel
+}
+
+# Which way of filtering is the fastest: a line of JSON.
+compare() {		# ARGUMENT...
+	section compare /usr/bin/pydumpfile compare --quiet --json - "$@"
 }
 
 eval "$STEPS"

@@ -4,6 +4,8 @@
  *
  *	vmtool fill PERCENT [holes]	stamp one page in eight of so much of the free memory, and stay;
  *					holes: free single pages again, here and there
+ *	vmtool cache FILE PERCENT	have so much of the free memory be page cache of FILE, in a tmpfs,
+ *					without touching it; of each 64 pages one is a hole
  *	vmtool hash read BLOCK		SHA-256 of /proc/vmcore, read with blocks of BLOCK bytes;
  *					the digest is the one sha256sum would print
  *	vmtool hash mmap WINDOW		the same, through mmap windows of WINDOW bytes
@@ -168,6 +170,26 @@ static void fill(unsigned int percent, int holes)
 	pause();
 }
 
+/* Pages that are allocated to a file of a tmpfs are not cleared before they are used. */
+static void fill_cache(const char *path, unsigned int percent)
+{
+	struct sysinfo info;
+	size_t size;
+	int file = open(path, O_RDWR | O_CREAT, 0600);
+
+	if (file < 0)
+		fail("file to fill the page cache");
+	sysinfo(&info);
+	size = info.freeram / 100 * percent * info.mem_unit & -PAGE;
+	if (fallocate(file, 0, 0, size))
+		fail("fallocate");
+	for (size_t off = 0; off + PAGE <= size; off += 64 * PAGE) {
+		if (fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, PAGE))
+			fail("fallocate of a hole");
+	}
+	printf("LAB-CACHED %zu pages\n", size / PAGE);
+}
+
 /* As the kernel copies on this CPU, 8 bytes at a time: what read() could reach at best. */
 static void copy(unsigned int mib)
 {
@@ -213,6 +235,8 @@ int main(int argc, char **argv)
 		fill(atoi(argv[2]), 0);
 	else if (argc == 4 && !strcmp(argv[1], "fill") && !strcmp(argv[3], "holes"))
 		fill(atoi(argv[2]), 1);
+	else if (argc == 4 && !strcmp(argv[1], "cache"))
+		fill_cache(argv[2], atoi(argv[3]));
 	else if (argc == 3 && !strcmp(argv[1], "copy"))
 		copy(atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "hash-failing"))
