@@ -170,6 +170,22 @@ def test_by_command(command: Command, scratch_core: Path, small: BuiltCore, tmp_
     assert f"{8 * MIB} bytes of memory are missing" in done.stderr
 
 
+def test_tables_that_are_gone(
+    command: Command, scratch_core: Path, small: BuiltCore, tmp_path: Path
+) -> None:
+    """No page can be judged, but all that are there can be had."""
+    os.truncate(scratch_core, 6 * MIB)
+    lost = lacking(small, 6 * MIB)
+    done = command("-d", 31, scratch_core, tmp_path / "dump")
+    assert done.returncode == 7
+    assert "page table" in done.stderr and "-d 0 and -d 1 do without" in done.stderr
+    assert not (tmp_path / "dump").exists()
+    assert command("-d", 1, scratch_core, tmp_path / "dump").returncode == 7
+    dump = Dump(tmp_path / "dump")
+    assert dump.lost == lost & set(dump.pfns) == lost
+    assert all(dump.page(pfn) == small.page(pfn) for pfn in dump.pfns if pfn not in lost)
+
+
 def test_what_was_lost_is_not_needed(command: Command, core_of: CoreMaker, tmp_path: Path) -> None:
     """The last page is left out by its struct page, which is there: a whole dump, and a warning."""
     built, path = core_of(SHUFFLED), tmp_path / "core"

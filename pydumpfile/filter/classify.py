@@ -74,6 +74,8 @@ class PageFilter:
             self._prepare(vmcore, vmcore.need_facts())
         except (MissingFactError, FormatError, FaultError) as error:
             if level & ~Level.ZERO & ~before:
+                if isinstance(error, FaultError):
+                    error.message += "; -d 0 and -d 1 do without"
                 raise
             self.handicap = error
 
