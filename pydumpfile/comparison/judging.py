@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
+from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.comparison import bitmaps
 from pydumpfile.comparison.reading import BLOCK_SIZES, BlockImage
@@ -21,13 +22,17 @@ from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.kernel_scan import VMCORE
 from pydumpfile.filter.level import Level
+from pydumpfile.filter.scan import UserScan
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.sources.elf import ElfSource
 
 SWITCH = "/sys/module/kernel/parameters/vmcore_direct_map"
 """Of the kernels of kpatch/: whether read(2) and the kernel's filter use the direct mapping."""
 BY_MMAP = "user space, mmap"
+BY_SCALAR = "user space, mmap, scalar"
+"""By the loop as the kernel has it, one struct page at a time: compilers may do no more there."""
 IN_PLACE, BY_COPYING = "kernel, in place", "kernel, by copying"
+_IN_PYTHON = "PYDUMPFILE_KERNEL=python leaves nothing to the loop in C"
 _NO_FILTER = f"this kernel has no {pfnlists.PATH}"
 
 
@@ -59,6 +64,8 @@ def measure_judging(
             way = f"user space, read {name}"
             ways[way] = Way(partial(timed, way, partial(judge, by_blocks, FilterIn.USER)))
         ways[BY_MMAP] = Way(partial(timed, BY_MMAP, partial(judge, vmcore, FilterIn.USER)))
+        scalar = partial(timed, BY_SCALAR, partial(_by_scalar_loop, vmcore, level))
+        ways[BY_SCALAR] = Way(None, _IN_PYTHON) if loops.in_python() else Way(scalar)
         by_kernel = partial(judge, vmcore, FilterIn.KERNEL)
         missing = kernel_filter_missing(path)
         for way, direct in ((IN_PLACE, True), (BY_COPYING, False)):
@@ -67,6 +74,13 @@ def measure_judging(
             ways[way] = Way(None, reason) if reason else Way(measure)
         for one in measure_in_turns(JUDGING, ways, n_rounds, progress, n_warm=1):
             yield one._replace(bitmap=found_bitmaps.get(one.way, ""))
+
+
+def _by_scalar_loop(vmcore: Vmcore, level: Level) -> Iterator[Bitmap]:
+    page_filter = PageFilter(vmcore, level)
+    if isinstance(page_filter.scan, UserScan):
+        page_filter.scan = page_filter.scan.by("scalar")
+    return page_filter.windows()
 
 
 def kernel_filter_missing(path: str) -> str:

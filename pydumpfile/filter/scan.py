@@ -7,6 +7,7 @@ It walks mem_map in blocks, and hands each block to the C (or its reference).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from pydumpfile import loops
@@ -54,14 +55,13 @@ def make_scan(filter_in: FilterIn, vmcore: Vmcore, described: PageSet, plan: Pla
     :param described: pfns of which the file knows, so that their struct pages mean something.
     :raises UnsupportedError: it has to be the kernel, and cannot.
     """
-    user_scan = UserScan(vmcore, described, plan)
     if filter_in is FilterIn.USER:
-        return user_scan
+        return UserScan(vmcore, described, plan)
     from pydumpfile.filter.kernel_scan import AutoScan, KernelScan  # noqa: PLC0415
 
     if filter_in is FilterIn.KERNEL:
         return KernelScan(vmcore, described, plan)
-    return AutoScan(vmcore, described, plan, user_scan)
+    return AutoScan(vmcore, described, plan)
 
 
 class Classifier(Protocol):
@@ -104,6 +104,14 @@ class UserScan:
         self._classifier = make_classifier(plan)
         self._among_free = False
         """All pages judged last were free, so that the next may be."""
+
+    def by(self, variant: str) -> UserScan:
+        """The same by another variant of the loop in C, for comparison: see :mod:`.variants`."""
+        from pydumpfile.filter.native import NativeClassifier  # noqa: PLC0415
+
+        twin = copy(self)
+        twin._classifier = NativeClassifier(self._plan, variant)
+        return twin
 
     def judge(self, pieces: Sequence[MemMapPiece], window: Bitmap, tally: Tally) -> None:
         """See :meth:`Scan.judge`."""

@@ -42,7 +42,7 @@ def test_bitmaps_are_made_by_judging_and_dumping_and_the_same(comparison: Compar
     made = [one for one in comparison.found if one.bitmap]
     assert len({one.bitmap for one in made}) == 1
     assert comparison.succeeded
-    assert [one.step for one in made].count(JUDGING) == 5
+    assert [one.step for one in made].count(JUDGING) == 6
     assert [one.step for one in made].count(DUMPING) == 2
     assert not any(one.bitmap for one in comparison.found if one.step == READING)
 

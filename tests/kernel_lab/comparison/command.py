@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, IN_PLACE
+from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, BY_SCALAR, IN_PLACE
 from pydumpfile.comparison.result import JUDGING
 from pydumpfile.report.comparison import comparison_table
 from tests.bench.document import fill
@@ -29,8 +29,10 @@ _UNITS = (INSTRUCTIONS, TIME)
 _QUICK = Guest(BASES[0], PATCHED, 1024, INSTRUCTIONS)
 _BAR_WAYS = tuple(
     (JUDGING, way)
-    for way in ("user space, read 4K", "user space, read 1M", BY_MMAP, IN_PLACE, BY_COPYING)
-)
+    for way in (
+        "user space, read 4K", "user space, read 1M", BY_MMAP, BY_SCALAR, IN_PLACE, BY_COPYING
+    )
+)  # fmt: skip
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

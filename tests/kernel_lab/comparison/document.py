@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
-from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, IN_PLACE
+from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, BY_SCALAR, IN_PLACE
 from pydumpfile.comparison.result import DUMPING, JUDGING, READING
 from tests.bench.gates import table
 
@@ -22,6 +22,7 @@ _HEADINGS = {READING: "Reading all of mem_map", JUDGING: "Judging all pages", DU
 _READ_4K = (JUDGING, "user space, read 4K")
 _READ_1M = (JUDGING, "user space, read 1M")
 _MMAP = (JUDGING, BY_MMAP)
+_SCALAR = (JUDGING, BY_SCALAR)
 _IN_PLACE = (JUDGING, IN_PLACE)
 _BY_COPYING = (JUDGING, BY_COPYING)
 
@@ -102,6 +103,7 @@ def answer(figures: Figures) -> str:
             ("user space, read 1M, direct mapping", patched, _READ_1M),
             ("user space, mmap, stock kernel", stock, _MMAP),
             ("kernel, in place (direct mapping)", patched, _IN_PLACE),
+            ("user space, mmap, scalar loop as the kernel's", patched, _SCALAR),
         ):
             median = figures.median(place, mib, way)
             rows.append([

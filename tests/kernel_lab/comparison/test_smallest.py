@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, IN_PLACE
+from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, BY_SCALAR, IN_PLACE
 from pydumpfile.comparison.result import DUMPING, JUDGING
 
 from .boots import PATCHED, TIME, Guest, measure
@@ -20,7 +20,7 @@ def test_all_ways_give_the_same_bitmap(tmp_path: Path) -> None:
     assert comparison.direct_mapping
     by_way = {(one.step, one.way): one for one in comparison.found}
     assert not [one for one in comparison.found if one.missing]
-    for way in (BY_MMAP, IN_PLACE, BY_COPYING, "user space, read 4K"):
+    for way in (BY_MMAP, BY_SCALAR, IN_PLACE, BY_COPYING, "user space, read 4K"):
         assert by_way[JUDGING, way].bitmap == by_way[DUMPING, "judged in kernel, mmap"].bitmap
     # What makedumpfile judges otherwise is known: docs/ground-truth.md.
     assert by_way[DUMPING, "makedumpfile, mmap"].differing is not None
