@@ -18,9 +18,11 @@ typedef size_t (*libdeflate_fn)(void *workspace, const uint8_t *page, size_t siz
 typedef size_t (*zstd_fn)(void *workspace, uint8_t *out, size_t out_size, const uint8_t *page,
 			  size_t size);
 
+#define Z_MEM_ERROR (-4)
 #define Z_BUF_ERROR (-5)
 #define ZSTD_MAX_CODE 120		/* results above its negative are errors (ZSTD_isError()) */
-#define ZSTD_DST_SIZE_TOO_SMALL 70	/* ZSTD_error_dstSize_tooSmall, stable since 1.3.1 */
+#define ZSTD_MEMORY_ALLOCATION 64	/* ZSTD_error_memory_allocation, stable since 1.3.1 */
+#define ZSTD_DST_SIZE_TOO_SMALL 70	/* ZSTD_error_dstSize_tooSmall, likewise */
 
 /* What a page may become on its way: snappy says size + size / 6 + 32, lzo size + size / 16 + 67. */
 static uint64_t worst_size(uint64_t page_size)
@@ -79,6 +81,8 @@ static int64_t compress_page(const struct pydump_compressor *by, const uint8_t *
 			return (int64_t)room;
 		case Z_BUF_ERROR:
 			return (int64_t)size;
+		case Z_MEM_ERROR:
+			return PYDUMP_NO_MEMORY;
 		}
 		return PYDUMP_CODEC_FAILED;
 	case PYDUMP_LZO1X:
@@ -98,6 +102,8 @@ static int64_t compress_page(const struct pydump_compressor *by, const uint8_t *
 		result = ((zstd_fn)by->function)(by->workspace, out, smaller, page, size);
 		if (result == (size_t)-ZSTD_DST_SIZE_TOO_SMALL)
 			return (int64_t)size;
+		if (result == (size_t)-ZSTD_MEMORY_ALLOCATION)
+			return PYDUMP_NO_MEMORY;
 		if (result > (size_t)-ZSTD_MAX_CODE)
 			return PYDUMP_CODEC_FAILED;
 		break;

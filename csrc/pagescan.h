@@ -21,7 +21,8 @@ enum pydump_status {
 	PYDUMP_OK = 0,
 	PYDUMP_BAD_ARGUMENT = -1,	/* lengths or ranges that do not fit each other */
 	PYDUMP_NO_SPACE = -2,		/* the output buffer is too small */
-	PYDUMP_CODEC_FAILED = -3	/* the compression library refused a page */
+	PYDUMP_CODEC_FAILED = -3,	/* the compression library refused a page */
+	PYDUMP_NO_MEMORY = -4		/* it had no memory to work in */
 };
 
 /* Ways to do the same, by what a processor can do. This one can do a mask of 1 << variant. */

@@ -24,6 +24,8 @@ NAMES = ("none", "zlib", "lzo", "snappy", "zstd")
 """From what every reader knows to what only newer ones do."""
 AUTO = "auto"
 """In the place of a name: whatever :mod:`pydumpfile.codec_choice` finds to be best."""
+NO_WORKSPACE = "nothing left for a compression library to work in"
+"""What a MemoryError says; zstd and zlib allocate some of it only at their first page."""
 
 
 class Signature(IntEnum):
@@ -41,7 +43,7 @@ class Workspace:
 
     def __init__(self, address: Optional[int], free: Callable[[int], object]) -> None:
         if not address:
-            raise MemoryError("no memory for a compression library to work in")
+            raise MemoryError(NO_WORKSPACE)
         self.address = address
         self._free = free
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pydumpfile._pagescan import ffi, lib
-from pydumpfile.codecs import Codec, Signature
+from pydumpfile.codecs import NO_WORKSPACE, Codec, Signature
 from pydumpfile.errors import NativeError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
@@ -111,6 +111,8 @@ def _compressor(codec: Codec) -> object:
 
 
 def _checked(function: str, result: int) -> int:
+    if result == lib.PYDUMP_NO_MEMORY:
+        raise MemoryError(NO_WORKSPACE)
     if result < 0:
         raise NativeError(function, result)
     return result

@@ -165,8 +165,7 @@ class Crew:
         except RuntimeError:  # no memory for its stack, or too many processes
             pass
         except BaseException as error:  # a signal: nobody will leave what was not entered
-            self._failure = error
-            self._stop()
+            self._fail(error)
             raise
         return self
 
@@ -181,8 +180,7 @@ class Crew:
             thread.join()
 
     def __iter__(self) -> Iterator[Copier]:
-        while (step := self._next_step(is_caller=True)) is not None:
-            step()
+        while self._do_next_step(is_caller=True):
             while self._written:
                 yield self._written[0]
                 with self._change:
@@ -193,11 +191,25 @@ class Crew:
 
     def _help(self) -> None:
         """What the other threads do."""
+        while self._do_next_step(is_caller=False):
+            pass
+
+    def _do_next_step(self, is_caller: bool) -> bool:
+        """Whether there was one that could be done."""
         try:
-            while (step := self._next_step(is_caller=False)) is not None:
+            step = self._next_step(is_caller)
+            if step is not None:
                 step()
         except BaseException as error:  # noqa: BLE001  the iterating thread raises it
-            self._failure = error
+            self._fail(error)
+            return False
+        return step is not None
+
+    def _fail(self, error: BaseException) -> None:
+        """The first error is told: others may come of it. Only a signal counts for more."""
+        with self._change:
+            if self._failure is None or not isinstance(error, Exception):
+                self._failure = error
             self._stop()
 
     def _stop(self) -> None:
@@ -246,8 +258,7 @@ class Crew:
         try:
             copier = next(self._takes, None)
         except BaseException as error:
-            self._failure = error  # before anybody can take this for the end of all windows
-            self._stopped = True
+            self._fail(error)  # before anybody can take this for the end of all windows
             raise
         if copier is None:
             self._all_taken = True

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Optional
 
-from pydumpfile.codecs import Codec, Signature
+from pydumpfile.codecs import NO_WORKSPACE, Codec, Signature
 from pydumpfile.errors import NativeError
 from pydumpfile.formats.kdump import pack_descriptor
 from pydumpfile.packing import BATCH_PAGES, READ_GAP_PAGES, LaidOut
@@ -109,8 +109,9 @@ _PROTOTYPES = {
     Signature.LIBDEFLATE: ctypes.CFUNCTYPE(_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE),
     Signature.ZSTD: ctypes.CFUNCTYPE(_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE),
 }
-_Z_BUF_ERROR = -5
+_Z_MEM_ERROR, _Z_BUF_ERROR = -4, -5
 _ZSTD_MAX_RESULT = ctypes.c_size_t(-120).value
+_ZSTD_MEMORY_ALLOCATION = ctypes.c_size_t(-64).value
 _ZSTD_DST_SIZE_TOO_SMALL = ctypes.c_size_t(-70).value
 
 
@@ -136,6 +137,8 @@ def compress(codec: Codec, page: bytes) -> bytes:
         status = length.value if length.value > _ZSTD_MAX_RESULT else 0
     if status in {_Z_BUF_ERROR, _ZSTD_DST_SIZE_TOO_SMALL}:
         return b""
+    if status in {_Z_MEM_ERROR, _ZSTD_MEMORY_ALLOCATION}:
+        raise MemoryError(NO_WORKSPACE)
     if status:
         raise NativeError(codec.told, status)
     return out.raw[: length.value]

@@ -292,6 +292,22 @@ def test_a_library_that_fails_is_an_error(make: type) -> None:
         packer.encode(memoryview(b"x" * PAGE), [], share_zero=False)
 
 
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("signature", [Signature.COMPRESS2, Signature.ZSTD])
+def test_a_library_without_memory_is_no_bug(make: type, signature: Signature) -> None:
+    codec = FixedCodec([17], status=-4)  # Z_MEM_ERROR
+    if signature is Signature.ZSTD:
+        size_t = ctypes.c_size_t
+        compress = ctypes.CFUNCTYPE(size_t, *[ctypes.c_void_p] * 2, size_t, ctypes.c_void_p, size_t)
+        callback = compress(lambda *_: size_t(-64).value)  # ZSTD_error_memory_allocation
+        codec.signature = signature
+        codec.function = ctypes.cast(callback, ctypes.c_void_p).value or 0
+    packer = make(PAGE, codec)
+    packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+    with pytest.raises(MemoryError, match="compression library"):
+        packer.encode(memoryview(b"x" * PAGE), [], share_zero=False)
+
+
 @pytest.mark.parametrize("compression", NAMES)
 def test_no_library_writes_past_its_room(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that do not stop at the size of a page get room for the worst they may make of one."""

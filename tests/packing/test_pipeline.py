@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from functools import partial
 
 import pytest
 
@@ -155,6 +157,37 @@ def test_a_batch_that_fails_stops_all_behind_it():
         list(crew)
     assert written == list(range(len(written)))
     assert 50 not in written
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+def test_the_first_of_several_failures_is_told(n_threads):
+    """What comes after may come of it, and only of some errors there is more to be said."""
+
+    def pack(copier):
+        while copier.pfn and not crew._stopped:
+            time.sleep(0.001)
+        if copier.pfn:
+            raise MemoryError
+
+    def write(_):
+        raise OSError("no space")
+
+    copiers = [_FakeCopier([]) for _ in range(n_copiers(n_threads))]
+    for copier in copiers:
+        copier.pack = partial(pack, copier)
+    crew = Crew([Bitmap(0, 400)], copiers, n_threads, write)
+    with pytest.raises(OSError, match="no space"), crew:
+        list(crew)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_signal_is_told_rather_than_what_failed_before(n_threads):
+    crew = _crew([], n_threads, lambda _: None)
+    crew._fail(OSError("no space"))
+    crew._fail(KeyboardInterrupt())
+    crew._fail(OSError("no space"))
+    with pytest.raises(KeyboardInterrupt), crew:
+        list(crew)
 
 
 def test_the_caller_may_leave_early():
