@@ -119,6 +119,7 @@ def dump_elf(
     flattened: bool = False,
     size_limit: Optional[int] = None,
     dry_run: bool = False,
+    filter_in: str = "user",
 ) -> Statistics:
     """Write an ELF core of ``source``, which has to be one itself, to the file ``target``.
 
@@ -130,4 +131,6 @@ def dump_elf(
     where = Target(os.fspath(target), overwrite, flattened, size_limit=size_limit, dry_run=dry_run)
     with ExitStack() as stack:
         vmcore = source if isinstance(source, Vmcore) else stack.enter_context(open(source))
-        return elfdump.dump_elf(vmcore, where, Level.of(level), progress)
+        return elfdump.dump_elf(
+            vmcore, where, Level.of(level), progress, filter_in=FilterIn.of(filter_in)
+        )

@@ -18,7 +18,7 @@ from pydumpfile.filter import pfnlists
 from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.pfnlists import PfnLists, Piece
 from pydumpfile.filter.plan import Plan
-from pydumpfile.filter.scan import GROUP_PFNS, Scan
+from pydumpfile.filter.scan import GROUP_PFNS, UserScan
 from pydumpfile.filter.tally import Tally
 from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
@@ -53,7 +53,7 @@ class KernelScan:
         self._described = described
         self._plan = plan
         self._end_pfn = vmcore.mem_map.end_pfn
-        PfnLists(pfnlists.PATH).close()
+        PfnLists().close()
 
     def judge(self, pieces: Sequence[MemMapPiece], window: Bitmap, tally: Tally) -> None:
         """See :meth:`pydumpfile.filter.scan.Scan.judge`.
@@ -68,7 +68,7 @@ class KernelScan:
         start_pfn = max(window.first_pfn, tally.resume_pfn)
         asked = self._described.clipped(start_pfn, window.end_pfn)
         located = self._locate(pieces, asked, window)
-        with PfnLists(pfnlists.PATH) as lists:
+        with PfnLists() as lists:
             for request in pfnlists.make_requests(self._plan, asked, located, self._end_pfn):
                 self._take(lists, request, window, tally)
         # One that goes past the window, as FLATMEM's, is alone in it: resume_pfn is of that one.
@@ -107,10 +107,10 @@ class AutoScan:
     A window that the kernel left half done is judged again, as if nothing had happened.
     """
 
-    def __init__(self, vmcore: Vmcore, described: PageSet, plan: Plan, user_scan: Scan) -> None:
+    def __init__(self, vmcore: Vmcore, described: PageSet, plan: Plan) -> None:
         self.judged_in: frozenset[FilterIn] = frozenset()
         self.why_user: Optional[PydumpfileError] = None
-        self._user_scan = user_scan
+        self._user_scan = UserScan(vmcore, described, plan)
         self._kernel_scan: Optional[KernelScan] = None
         try:
             self._kernel_scan = KernelScan(vmcore, described, plan)

@@ -138,13 +138,7 @@ def filter_cases() -> list[FilterCase]:
     return [
         _case("levels", f"{_BOTH_WAYS}pfn_lists plans 20\n", (all_in_place,)),
         _case("hostile", _HOSTILE_BOTH_WAYS, (all_in_place,), holes=True),
-        # Tens of thousands of runs, which Python takes its time to compare.
-        _case(
-            "fragmented",
-            "pfn_lists levels 28 32\npfn_lists slices\n",
-            (all_in_place,),
-            holes=True,
-        ),
+        _case("fragmented", f"{_LEVELS}pfn_lists slices\n", (all_in_place,), holes=True),
         _case("command", "dump_twice -d 31 -l\n", (all_in_place, same_dumps), holes=True),
         _case(
             "not-ram",

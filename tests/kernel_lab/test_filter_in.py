@@ -81,7 +81,7 @@ class Run:
     "options",
     [("-d31",), ("-d31", "-l", "--num-threads=2"), ("-d31", "-e"), ("-d31", "-E"), ("-d1", "-c"),
      ("-d31", "--dry-run", "--show-stats"), ("-d31", "-E", "--makedumpfile-bytes"),
-     ("-d8,31", "-L", "60M"), ("-d31", "--non-mmap")],
+     ("-d8,31", "-L", "60M"), ("-d31", "--non-mmap"), ("-d31", "--profile")],
     ids=" ".join,
 )  # fmt: skip
 def test_the_dump_is_the_same(
@@ -215,6 +215,15 @@ def test_a_window_is_taken_back_whole(
                             filter_in="kernel")  # fmt: skip
     assert (tmp_path / "kernel").read_bytes() == (tmp_path / "user").read_bytes()
     assert (found.judged_in, found.why_user) == ({FilterIn.KERNEL}, "")
+
+
+def test_the_library(crashed: Kernel, tmp_path: Path) -> None:
+    expected = pydumpfile.dump_elf(crashed.core, tmp_path / "user")
+    found = pydumpfile.dump_elf(crashed.core, tmp_path / "kernel", filter_in="kernel")
+    assert (tmp_path / "kernel").read_bytes() == (tmp_path / "user").read_bytes()
+    assert (expected.judged_in, found.judged_in) == ({FilterIn.USER}, {FilterIn.KERNEL})
+    with pytest.raises(UsageError, match="not in 'here'"):
+        pydumpfile.dump(crashed.core, tmp_path / "nowhere", filter_in="here")
 
 
 def test_a_kernel_without_it(
