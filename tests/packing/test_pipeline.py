@@ -161,22 +161,25 @@ def test_a_batch_that_fails_stops_all_behind_it():
 
 @pytest.mark.parametrize("n_threads", [2, 3, 8])
 def test_the_first_of_several_failures_is_told(n_threads):
-    """What comes after may come of it, and only of some errors there is more to be said."""
+    """What comes after may come of it. Here a helper fails first, and then all others."""
+
+    def wait_until(condition):
+        while not condition():
+            time.sleep(0.001)
 
     def pack(copier):
-        while copier.pfn and not crew._stopped:
-            time.sleep(0.001)
-        if copier.pfn:
-            raise MemoryError
-
-    def write(_):
-        raise OSError("no space")
+        if copier.pfn == 0:
+            wait_until(lambda: len(crew._under_way) > 1)
+            raise OSError("no space")
+        wait_until(lambda: crew._stopped)
+        raise MemoryError
 
     copiers = [_FakeCopier([]) for _ in range(n_copiers(n_threads))]
     for copier in copiers:
         copier.pack = partial(pack, copier)
-    crew = Crew([Bitmap(0, 400)], copiers, n_threads, write)
+    crew = Crew([Bitmap(0, 400)], copiers, n_threads, lambda _: None)
     with pytest.raises(OSError, match="no space"), crew:
+        wait_until(lambda: crew._under_way)  # by a helper, which has taken the first batch
         list(crew)
 
 
