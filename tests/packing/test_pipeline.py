@@ -178,9 +178,10 @@ def test_the_first_of_several_failures_is_told(n_threads):
     for copier in copiers:
         copier.pack = partial(pack, copier)
     crew = Crew([Bitmap(0, 400)], copiers, n_threads, lambda _: None)
-    with pytest.raises(OSError, match="no space"), crew:
+    with crew:
         wait_until(lambda: crew._under_way)  # by a helper, which has taken the first batch
-        list(crew)
+        with pytest.raises(OSError, match="no space"):
+            list(crew)
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
