@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Optional
 
 import pytest
 
@@ -15,9 +17,11 @@ import pydumpfile
 from pydumpfile import Level
 from pydumpfile.elfdump import dump_elf
 from pydumpfile.errors import FaultError, FormatError, TruncatedError
+from pydumpfile.pfn import Range
 from pydumpfile.sinks import Target
 from pydumpfile.sources import open_source
 from pydumpfile.sources.base import LostPageError
+from pydumpfile.sources.elf import ElfSource
 from tests.builders import BuiltCore, bits
 from tests.builders.logcore import PLACE, build_log_core
 from tests.builders.printk import LocklessRing
@@ -106,6 +110,27 @@ def test_a_dump_lacks_just_these(
     assert dump.pfns == list(bits.ones(small.verdict(0)))
     for pfn in dump.pfns:
         assert dump.page(pfn) == (None if pfn in lost else small.page(pfn)), hex(pfn)
+
+
+def test_what_is_known_to_be_lost_is_not_asked_for_page_by_page(
+    scratch_core: Path, small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a large core would take minutes."""
+    os.truncate(scratch_core, small.path.stat().st_size - 8 * MIB)
+    n_views = 0
+    view = ElfSource.view
+
+    def counted(
+        source: ElfSource, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None
+    ) -> memoryview:
+        nonlocal n_views
+        n_views += 1
+        return view(source, paddr, size, wanted)
+
+    monkeypatch.setattr(ElfSource, "view", counted)
+    statistics = pydumpfile.dump(scratch_core, tmp_path / "dump", 0)
+    assert statistics.lost > 1500
+    assert n_views < 200
 
 
 def test_cut_anywhere(core_of: CoreMaker, tmp_path: Path) -> None:

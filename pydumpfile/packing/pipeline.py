@@ -103,8 +103,11 @@ class Copier:
         """The pages of the batch, densely; zeros where memory begins or ends inside one."""
         page_size = 1 << self._page_shift
         pages = bytearray(self.n_pages * page_size)
-        for i, off in enumerate(self._packer.make_dense()):
-            pfn = self._first_pfn + (off >> self._page_shift)
+        pfns = [self._first_pfn + (off >> self._page_shift) for off in self._packer.make_dense()]
+        if pfns[0] << self._page_shift in self._source.missing:  # then its whole stretch is
+            self.lost = dict(enumerate(pfns))
+            return memoryview(pages)
+        for i, pfn in enumerate(pfns):
             try:
                 page = self._source.read_page(pfn, self._page_shift)
             except FaultError:
