@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bars as SVG: shares of makedumpfile's time, a group for each case."""
+"""Bars as SVG: shares of what is 1, as makedumpfile's time, a group for each case."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ Group = tuple[str, Sequence[tuple[str, float]]]
 _LEFT, _TOP, _WIDTH, _BAR, _GAP = 190, 56, 600, 14, 18
 _RIGHT = 70
 _COLOURS = ("#1f6fa8", "#7fb2d6", "#b5482a", "#dba593")
-_MOST = 1.5  # a bar that is longer is cut, and its number says it
+_MOST = 1.5
 
 
-def plot(title: str, groups: Sequence[Group]) -> str:
-    """The whole file."""
+def plot(title: str, groups: Sequence[Group], most: float = _MOST) -> str:
+    """The whole file.
+
+    :param most: a bar that is longer is cut, and its number says it.
+    """
     names = list(dict.fromkeys(name for _, shares in groups for name, _ in shares))
     colours = dict(zip(names, _COLOURS))
     y, parts = float(_TOP), list(_legend(colours))
@@ -26,10 +29,10 @@ def plot(title: str, groups: Sequence[Group]) -> str:
             f'<text x="{_LEFT - 10}" y="{middle:.0f}" text-anchor="end">{escape(case)}</text>'
         )
         for name, share in shares:
-            parts += _bar(y, share, colours[name])
+            parts += _bar(y, share / most, share, colours[name])
             y += _BAR
         y += _GAP
-    one = _LEFT + _WIDTH / _MOST
+    one = _LEFT + _WIDTH / most
     parts.append(
         f'<line x1="{one:.1f}" y1="{_TOP - 6}" x2="{one:.1f}" y2="{y - _GAP + 6:.0f}" '
         'stroke="#777777" stroke-dasharray="5 4"/>'
@@ -55,8 +58,8 @@ def _legend(colours: dict[str, str]) -> list[str]:
     return parts
 
 
-def _bar(y: float, share: float, colour: str) -> list[str]:
-    width = _WIDTH * min(share, _MOST) / _MOST
+def _bar(y: float, length: float, share: float, colour: str) -> list[str]:
+    width = _WIDTH * min(length, 1)
     return [
         f'<rect x="{_LEFT}" y="{y:.0f}" width="{width:.1f}" height="{_BAR - 2}" fill="{colour}"/>',
         f'<text x="{_LEFT + width + 5:.1f}" y="{y + _BAR - 3:.0f}">{share:.2f}</text>',

@@ -133,7 +133,8 @@ def _winners(figures: Figures, stock: Place, patched: Place) -> str:
             (way, [(kernel, found[way]) for kernel, found in by_kernel.items() if way in found])
             for _, way in _BAR_WAYS
         ]
-    return plot(title, [group for group in groups if group[1]])
+    longest = max((share for _, bars in groups for _, share in bars), default=1.0)
+    return plot(title, [group for group in groups if group[1]], most=longest)
 
 
 def _beside(document: Path, name: str) -> Path:
