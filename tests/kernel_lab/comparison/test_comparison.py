@@ -11,6 +11,7 @@ import pytest
 
 from pydumpfile.comparison.judging import BY_MMAP, IN_PLACE
 from pydumpfile.comparison.result import JUDGING, Found
+from pydumpfile.comparison.rounds import spread
 from pydumpfile.errors import FormatError
 from tests.kernel_lab.guest import Console
 from tests.lab.errors import LabError
@@ -145,6 +146,15 @@ def test_the_document_is_that_of_its_figures() -> None:
 def test_stored_boots_all_agree_on_bitmaps() -> None:
     for one in Figures.load(command.DOCUMENT.with_suffix(".json")):
         assert one.comparison.succeeded, one.guest
+
+
+def test_stored_instruction_counts_of_judging_repeat() -> None:
+    """Within half a percent, from round to round."""
+    for one in Figures.load(command.DOCUMENT.with_suffix(".json")):
+        for found in one.comparison.found:
+            if one.guest.unit == INSTRUCTIONS and found.step == JUDGING and found.ns:
+                low, median, high = min(found.ns), spread(found.ns).median, max(found.ns)
+                assert high - low <= 0.005 * median, (one.guest, found)
 
 
 def test_nothing_measured_renders_as_that() -> None:
