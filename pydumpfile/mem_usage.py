@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional
 
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import MAX_LEVEL, Kind, Level
+from pydumpfile.filter.present import PresentFilter
 from pydumpfile.filter.zeropages import NonzeroFilter
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.progress import Progress, Throttled
@@ -46,7 +47,8 @@ def count_pages(vmcore: Vmcore, progress: Optional[Progress] = None) -> MemUsage
     page_filter = PageFilter(vmcore, Level.of(MAX_LEVEL))
     if page_filter.handicap:  # enough to dump a dump of level 31 once more, but not to count
         raise page_filter.handicap.within("no page was judged")
-    nonzero = NonzeroFilter(page_filter)
+    present = PresentFilter(page_filter, vmcore.source.missing.pages(vmcore.page_shift))
+    nonzero = NonzeroFilter(present)
     kept = 0
     for window in nonzero.windows():
         kept += window.count()
@@ -56,7 +58,7 @@ def count_pages(vmcore: Vmcore, progress: Optional[Progress] = None) -> MemUsage
         existing=page_filter.exists.total,
         left_out={kind: page_filter.tally.left_out[kind] for kind in Kind},
         zero=nonzero.n_zero,
-        kept=kept,
+        kept=kept + present.n_missing,
         doubts=list(page_filter.doubts()),
         gone=page_filter.exists.total - page_filter.candidates.total,
     )

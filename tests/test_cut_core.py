@@ -191,8 +191,13 @@ def test_by_command(command: Command, scratch_core: Path, small: BuiltCore, tmp_
     assert f"{scratch_core} was cut short: {8 * MIB} bytes of memory are missing" in done.stderr
     assert "pages could not be read and are not in the dump" in done.stderr
     assert Dump(tmp_path / "dump").incomplete
-    done = command("--mem-usage", scratch_core)
+    whole, done = (command("--mem-usage", core) for core in (small.path, scratch_core))
     assert f"{8 * MIB} bytes of memory are missing" in done.stderr
+    n_kept, n_kept_whole = (
+        int(one.stdout.partition("KERN_DATA")[2].split()[0]) for one in (done, whole)
+    )
+    assert n_kept >= n_kept_whole  # what is missing may be zeros
+    assert done.stdout.partition("Total")[2] == whole.stdout.partition("Total")[2]
 
 
 def test_tables_that_are_gone(

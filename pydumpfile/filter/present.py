@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages that a core was cut before, left out of the 2nd bitmap where nothing else can be done.
+"""Pages that a core was cut before, left out of the 2nd bitmap where they are not to be read.
 
 A kdump file has descriptors that say that a page is lost. An ELF core can only leave it out, or
 have zeros in its place, and of a core that was copied by half those would be the other half.
