@@ -28,6 +28,10 @@ _MEMORY_MIB = 1024
 # put that.
 _BELOW_4G_MIB = 3 * _CRASHKERNEL_MIB
 _LEAST_DUMP_SIZE = 1 << 20
+# What programs/kinds.c counts; and of how many orders there are free blocks, some of which always
+# happen to be gone.
+_KINDS_COUNTED = 10
+_LEAST_ORDERS = 6
 _COMPLAINTS = re.compile(
     r"^.*(?:\bWARNING:|\bBUG:|\bKASAN:|\bUBSAN:|Oops|general protection|Call Trace"
     r"|page allocation failure|soft lockup|blocked for more than).*$",
@@ -84,21 +88,26 @@ def watched(console: Console) -> list[str]:
 
 
 def every_kind(console: Console) -> list[str]:
-    """The crashed kernel had pages of each kind, and the answers have each kind there is."""
+    """The crashed kernel had pages of each kind, and the answers have each kind there is.
+
+    Which level that takes differs: a poisoned page that is a process's is first of all that.
+    """
     counted = dict(re.findall(r"^LAB-KIND (\S+) (\d+)$", console.text, re.M))
-    errors = [f"the first kernel has no {name} pages" for name, n in counted.items() if n == "0"]
-    if len(counted) < 20:
-        errors.append(f"the first kernel counted only {', '.join(counted)}")
-    answers = _left_out(console, N_LEVELS - 1)
+    missing = {name for name, n in counted.items() if n == "0"}
+    orders = {name for name in counted if name.startswith("order-")}
+    errors = [f"the first kernel has no {name} pages" for name in sorted(missing - orders)]
+    if len(orders - missing) < _LEAST_ORDERS or len(counted) < _LEAST_ORDERS + _KINDS_COUNTED:
+        errors.append(f"the first kernel counted {counted}")
+    answers = _left_out(console, r"\d+")
     for kind in list(Kind)[: Kind.UNUSED_MEM_MAP]:
-        if not answers or not all(left_out[kind] for left_out in answers):
-            errors.append(f"no {kind.label} pages are left out: {answers}")
+        if not any(left_out[kind] for left_out in answers):
+            errors.append(f"no {kind.label} pages are left out at any level")
     return errors
 
 
 def callback_matters(console: Console) -> list[str]:
     """Other pages are left out when some struct pages are not RAM; in place and copied the same."""
-    without, *others = _left_out(console, N_LEVELS - 1)
+    without, *others = _left_out(console, str(N_LEVELS - 1))
     if len(others) < 2 or others != [others[0]] * len(others):
         return [f"level {N_LEVELS - 1} leaves out {others}"]
     if others[0] == without:
@@ -121,8 +130,8 @@ def same_dumps(console: Console) -> list[str]:
     return errors
 
 
-def _left_out(console: Console, level: int) -> list[list[int]]:
-    """Pages left out by kind, each time this level was compared."""
+def _left_out(console: Console, level: str) -> list[list[int]]:
+    """Pages left out by kind, each time a level that matches was compared."""
     pattern = rf"^LISTS level {level}: same \d+ bits, left out \[([\d, ]+)\]"
     return [[int(n) for n in one.split(", ")] for one in re.findall(pattern, console.text, re.M)]
 
@@ -132,7 +141,6 @@ def filter_cases() -> list[FilterCase]:
 
     Those take long to build and are left to this command: test_boot.py names the others.
     """
-    everything = f"{_BOTH_WAYS}pfn_lists plans 6\n{_HOSTILE_BOTH_WAYS}"
     last_level = f"pfn_lists levels {N_LEVELS - 1} {N_LEVELS}\n"
     sanitized = (KINDS, SANITIZED)
     return [
@@ -147,13 +155,14 @@ def filter_cases() -> list[FilterCase]:
         ),
         _case(
             "sanitized",
-            f"{_LEVELS}pfn_lists plans 6\n{_HOSTILE}",
+            # KASAN makes a mapping for each page of struct pages slow.
+            f"pfn_lists levels 0 1\n{last_level}pfn_lists plans 2\npfn_lists hostile 100\n",
             (watched, nothing_in_place, every_kind),
             configs=sanitized,
         ),
         _case(
             "sanitized-in-place",
-            everything,
+            f"{_LEVELS}pfn_lists plans 6\n{_HOSTILE}",
             (watched, all_in_place, every_kind),
             configs=sanitized,
             patches=("watched-in-place.patch",),

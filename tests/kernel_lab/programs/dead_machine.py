@@ -61,10 +61,11 @@ class Machine:
             made.scan = scan(self.vmcore, made.candidates, plan)
         return made
 
-    def requests(self, plan: Plan) -> list[bytes]:
+    def requests(self, plan: Plan, n_pieces: int | None = None) -> list[bytes]:
+        """About all of mem_map, or its first pieces."""
         memory = PageFilter(self.vmcore, Level.of(0)).candidates
         end_pfn = self.vmcore.mem_map.end_pfn
-        return list(pfnlists.make_requests(plan, memory, self.pieces, end_pfn))
+        return list(pfnlists.make_requests(plan, memory, self.pieces[:n_pieces], end_pfn))
 
 
 def random_plan(random: Random, sound: Plan) -> Plan:
@@ -113,12 +114,12 @@ def records_of(request: bytes, sizes: list[int]) -> bytes:
     return b"".join(got)
 
 
-def busy_request(machine: Machine) -> bytes:
+def busy_request(machine: Machine, n_pieces: int | None = None) -> bytes:
     """One that is answered by many records, and has tables of several entries."""
     sound = machine.plan(31)
     for seed in range(200):
         plan = random_plan(Random(seed), sound)
-        (request, *_) = machine.requests(plan)
+        (request, *_) = machine.requests(plan, n_pieces)
         if len(records_of(request, [1 << 20])) > 1000 * RECORD_SIZE:
             return request
     raise AssertionError("no plan gives many records")

@@ -28,6 +28,8 @@ from dead_machine import (
 
 from pydumpfile.filter import pfnlists
 
+N_PIECES = 2
+"""Of mem_map; a kernel that watches itself takes its time to copy all of them, again and again."""
 PAGE_SIZE = mmap.PAGESIZE
 NOWHERE = (1 << 64) - 1
 
@@ -149,7 +151,7 @@ def rest_of(file: int) -> bytes:
 
 
 def hostile(machine: Machine, n_garbled: int) -> None:
-    good = busy_request(machine)
+    good = busy_request(machine, N_PIECES)
     whole = records_of(good, [1 << 20])
     file = os.open(pfnlists.PATH, os.O_RDWR)
     assert error_of(lambda: os.read(file, 15)) == errno.EINVAL
@@ -325,7 +327,7 @@ class Race:
 
 
 def racing(machine: Machine, good: bytes, whole: bytes) -> None:
-    (other, *_) = machine.requests(machine.plan(31))
+    (other, *_) = machine.requests(machine.plan(31), N_PIECES)
     race = Race([good, other])
     file = os.open(pfnlists.PATH, os.O_RDWR)
     os.write(file, good)

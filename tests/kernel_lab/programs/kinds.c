@@ -63,13 +63,18 @@ static void __attribute__((noreturn)) fail(const char *what)
 	exit(1);
 }
 
-static void write_all(const char *path, const void *text, size_t size)
+static int open_and_write(const char *path, const void *text, size_t size)
 {
 	int file = open(path, O_WRONLY);
 
 	if (file < 0 || write(file, text, size) != (ssize_t)size)
 		fail(path);
-	close(file);
+	return file;
+}
+
+static void write_all(const char *path, const void *text, size_t size)
+{
+	close(open_and_write(path, text, size));
 }
 
 static unsigned char *map(size_t size, int flags)
@@ -104,13 +109,16 @@ static void make_hugetlb(void)
 	touch(map(3 * HUGE_PAGE, MAP_HUGETLB), 3 * HUGE_PAGE);
 }
 
-/* What is written to a block device by way of its cache has buffer heads. */
+/*
+ * What is written to a block device by way of its cache has buffer heads. The cache goes when the
+ * device is closed.
+ */
 static void make_private_cache(void)
 {
 	static unsigned char text[2 << 20];
 
 	memset(text, 'p', sizeof(text));
-	write_all("/dev/ram0", text, sizeof(text));
+	open_and_write("/dev/ram0", text, sizeof(text));
 }
 
 /* The swap's header, as mkswap makes it: version, last page, no bad ones; the magic ends the page. */
