@@ -17,10 +17,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from pydumpfile._version import VERSION as __version__
 
+TYPE_CHECKING = False  # as type checkers know it; typing itself takes time to load
 if TYPE_CHECKING:
     from pydumpfile import errors
     from pydumpfile.api import dump, dump_elf, open  # noqa: A004  as gzip.open

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Callable, NoReturn, Optional
+
+TYPE_CHECKING = False  # as type checkers know it: a signal may come while more is loaded
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Callable, NoReturn, Optional
+
+    Handler = Callable[[int, Optional[FrameType]], object]
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
-_Handler = Callable[[int, Optional[FrameType]], object]
 
 
 def leave_quietly(status: int) -> None:
@@ -26,19 +28,19 @@ def leave_quietly(status: int) -> None:
     _handle(lambda *_: os._exit(status))
 
 
-@contextmanager
-def raised() -> Iterator[None]:
-    """Meanwhile each is a KeyboardInterrupt, which says its name; then all is as it was before."""
-    before = {number: signal.getsignal(number) for number in _NUMBERS}
-    try:
+class Raised:
+    """In this ``with`` block each is a KeyboardInterrupt, which says its name; then as before."""
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.getsignal(number) for number in _NUMBERS}
         _handle(_raise)
-        yield
-    finally:
-        for number, handler in before.items():
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
-def _handle(handler: _Handler) -> None:
+def _handle(handler: Handler) -> None:
     for number in _NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)

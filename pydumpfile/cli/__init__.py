@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from typing import NoReturn
 
 from pydumpfile import signals
-from pydumpfile.errors import OutOfMemoryError
+
+TYPE_CHECKING = False  # as type checkers know it: a signal may come while more is loaded
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 PROGRAM = "pydumpfile"
 _DROP_IN = "makedumpfile"
@@ -39,10 +40,14 @@ def entry() -> NoReturn:
     except ImportError as error:
         status, why = 1, f"a part of it cannot be loaded: {error}"
     except MemoryError as error:
+        from pydumpfile.errors import OutOfMemoryError  # noqa: PLC0415
+
         status, why = OutOfMemoryError.exit_code, str(OutOfMemoryError(str(error)))
     if why:
-        os.write(2, f"{PROGRAM}: {why}\n".encode("utf-8", "backslashreplace"))
-        os._exit(1 if program == _DROP_IN else status)  # with what little there is
+        try:
+            os.write(2, f"{PROGRAM}: {why}\n".encode("utf-8", "backslashreplace"))
+        finally:
+            os._exit(1 if program == _DROP_IN else status)  # with what little there is
     sys.exit(status)
 
 
@@ -59,10 +64,12 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
 
 def _run_sub_command(name: str, *arguments: str) -> int:
+    from importlib import import_module  # noqa: PLC0415
+
     from pydumpfile.cli.console import write_line  # noqa: PLC0415
 
     try:
-        with signals.raised():
+        with signals.Raised():
             status: int = import_module(f"pydumpfile.cli.{name}").main(arguments)
             return status
     except KeyboardInterrupt as interrupt:

@@ -29,7 +29,7 @@ def run(arguments: Sequence[str], drop_in_name: bool) -> int:
     console = Console(data_on_stdout=options.flattened, drop_in=drop_in_name)
     understood, status = False, 0
     try:
-        with signals.raised():
+        with signals.Raised():
             options = read(arguments)
             level = options.message_level | 8 * options.debug | 16 * options.show_stats
             console = Console(level, options.flattened, drop_in_name)

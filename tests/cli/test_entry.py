@@ -57,6 +57,20 @@ def test_a_signal_while_it_is_loaded_ends_it_quietly(
     assert not (tmp_path / "dump").exists()
 
 
+def test_hardly_anything_is_loaded_before_signals_are_seen_to() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import pydumpfile.cli\n"
+        "print(*sorted(name for name in set(sys.modules) - before if 'pydumpfile' in name))\n"
+        "print(*{'typing', 'contextlib', 'ctypes'} & set(sys.modules) - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    own = ["pydumpfile", "pydumpfile._version", "pydumpfile.cli", "pydumpfile.signals"]
+    assert done.stdout.splitlines() == [" ".join(own), ""]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("words", [(), ("doctor",), ("initramfs", "--help")], ids="-".join)
 def test_a_signal_while_it_works_is_said(
@@ -138,6 +152,16 @@ def test_what_cannot_be_loaded_is_one_line(
     done = dumping(code, small, tmp_path / "dump")
     assert done.returncode == status
     assert done.stderr.startswith(f"pydumpfile: {says}") and done.stderr.count("\n") == 1
+
+
+def test_where_nothing_can_be_said_the_status_tells(small: BuiltCore, tmp_path: Path) -> None:
+    code = ON_IMPORT.format(name=LOADED[0], action="raise MemoryError", program="pydumpfile")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(small.path), str(tmp_path / "dump")],
+            check=False, stdout=full, stderr=full, timeout=300,
+        )  # fmt: skip
+    assert done.returncode == OutOfMemoryError.exit_code
 
 
 class TestOutOfMemory:
