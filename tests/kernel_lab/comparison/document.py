@@ -161,7 +161,7 @@ def _number(value: Optional[float], scale: float, digits: Optional[int] = None) 
 
 def _with_margin(estimate: Estimate, scale: float) -> str:
     digits = 0 if estimate.value / scale >= 100 else 1 if estimate.value / scale >= 10 else 2
-    return f"{estimate.value / scale:.{digits}f} ± {estimate.margin / scale:.{digits}f}"
+    return f"{estimate.value / scale:.{digits}f} ± {100 * estimate.share:.1f} %"
 
 
 def shares(
