@@ -26,6 +26,8 @@ from .figures import Figures, Place
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "comparison.md"
 _UNITS = (INSTRUCTIONS, TIME)
+_TWICE = tuple(Guest(base, PATCHED, SIZES_GIB[0] << 10, INSTRUCTIONS) for base in BASES)
+"""Booted a second time, to see what repeats."""
 _QUICK = Guest(BASES[0], PATCHED, 1024, INSTRUCTIONS)
 _BAR_WAYS = tuple(
     (JUDGING, way)
@@ -59,11 +61,9 @@ def run(options: argparse.Namespace, logs: Path) -> int:
         print(comparison_table(measured.comparison))
         print(f"({measured.guest}: {measured.seconds} s)")
         return 0 if measured.comparison.succeeded else 1
-    stored = options.document.with_suffix(".json")
     failed = []
-    for guest in [] if options.render else guests(options):
-        figures = Figures.load(stored)
-        if options.missing and any(one.guest == guest for one in figures):
+    for guest, stored in [] if options.render else boots(options):
+        if options.missing and any(one.guest == guest for one in Figures.load(stored)):
             continue
         print(f"compare: {guest}", file=sys.stderr, flush=True)
         measured = measure(guest, logs)
@@ -73,6 +73,7 @@ def run(options: argparse.Namespace, logs: Path) -> int:
         print(f"compare: {guest}: {measured.seconds} s", file=sys.stderr, flush=True)
         if not measured.comparison.succeeded:
             failed.append(str(guest))
+        render(options.document)
     render(options.document)
     print(f"compare: {options.document} is written")
     for name in failed:
@@ -90,11 +91,30 @@ def guests(options: argparse.Namespace) -> Iterator[Guest]:
                         yield Guest(base, kernel, gib << 10, unit)
 
 
+def boots(options: argparse.Namespace) -> Iterator[tuple[Guest, Path]]:
+    """Each guest, and what its figures are added to; some come again, for a file of their own."""
+    for guest in guests(options):
+        yield guest, stored_at(options.document)
+        if guest in _TWICE:
+            yield guest, stored_again_at(options.document)
+
+
+def stored_at(document: Path) -> Path:
+    """Where the figures that ``document`` is made of are."""
+    return document.with_suffix(".json")
+
+
+def stored_again_at(document: Path) -> Path:
+    """Where those of second boots are."""
+    return document.with_name(f"{document.stem}-again.json")
+
+
 def render(document: Path) -> None:
     """Fill ``document`` from the figures beside it, and draw."""
-    figures = Figures.load(document.with_suffix(".json"))
+    figures = Figures.load(stored_at(document))
+    again = Figures.load(stored_again_at(document))
     text = document.read_text("utf-8")
-    for name, section in sections(figures).items():
+    for name, section in sections(figures, again).items():
         text = fill(text, name, section)
     document.write_text(text, "utf-8")
     for base in sorted({place.base for place in figures.places()}):

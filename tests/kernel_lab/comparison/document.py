@@ -8,11 +8,13 @@ from typing import Optional
 
 from pydumpfile.comparison.judging import BY_COPYING, BY_MMAP, BY_SCALAR, IN_PLACE
 from pydumpfile.comparison.result import DUMPING, JUDGING, READING
+from pydumpfile.comparison.rounds import paired_ratio
 from tests.bench.gates import table
 
 from .boots import INSTRUCTIONS, PATCHED, STOCK, TIME
 from .figures import Figures, Place, Way
 from .fit import Estimate
+from .repeating import repeated_ratios
 
 BIG_TIB = (1, 16, 64)
 PAGES_PER_TIB = 1 << 28
@@ -27,15 +29,19 @@ _IN_PLACE = (JUDGING, IN_PLACE)
 _BY_COPYING = (JUDGING, BY_COPYING)
 
 
-def sections(figures: Figures) -> Mapping[str, str]:
-    """What goes between the marks of each name."""
+def sections(figures: Figures, again: Figures) -> Mapping[str, str]:
+    """What goes between the marks of each name.
+
+    :param again: second boots of some of the guests.
+    """
     return {
         "answer": answer(figures),
         "instructions": "\n\n".join(measured_tables(figures, INSTRUCTIONS)) or "Not measured.",
         "growth": "\n\n".join(growth_tables(figures)) or "Not measured.",
         "time": "\n\n".join(measured_tables(figures, TIME)) or "Not measured.",
         "bitmaps": bitmaps_table(figures),
-        "boots": boots_table(figures),
+        "repeat": repeat_table(figures, again),
+        "boots": boots_table(figures, again),
     }
 
 
@@ -50,13 +56,23 @@ def measured_tables(figures: Figures, unit: str) -> Iterator[str]:
         ways = list(dict.fromkeys(way for place in places for way in figures.ways(place)))
         for step, heading in _HEADINGS.items():
             head = [heading, *(f"{place.kernel}, {_size(mib)}" for place, mib in columns)]
+            of_step = [way for way in ways if way[0] == step]
             rows = []
-            for way in ways:
-                if way[0] == step:
-                    medians = [figures.median(place, mib, way) for place, mib in columns]
-                    rows.append([way[1], *(_number(one, scale) for one in medians)])
+            for way in of_step:
+                cells = [_number(figures.median(*column, way), scale) for column in columns]
+                if unit == TIME and way != of_step[0]:
+                    first = of_step[0]
+                    ratios = (_times_as_fast(figures, *one, first, way) for one in columns)
+                    cells = [f"{cell}{ratio}" for cell, ratio in zip(cells, ratios)]
+                rows.append([way[1], *cells])
             if rows:
                 yield table(head, rows)
+
+
+def _times_as_fast(figures: Figures, place: Place, mib: int, first: Way, way: Way) -> str:
+    """Than ``first`` in the same boot, with the range over its rounds; for behind a figure."""
+    slow, fast = figures.found(place, mib, first), figures.found(place, mib, way)
+    return f"; {paired_ratio(slow.ns, fast.ns)}" if slow and fast else ""
 
 
 def growth_tables(figures: Figures) -> Iterator[str]:
@@ -134,14 +150,36 @@ def bitmaps_table(figures: Figures) -> str:
     return table(head, rows) if rows else "Not measured."
 
 
-def boots_table(figures: Figures) -> str:
+def repeat_table(figures: Figures, again: Figures) -> str:
+    """How far apart the ratios of two boots of a guest are, step by step."""
+    rows = []
+    first_boots = {one.guest: one for one in figures}
+    for second in again:
+        first = first_boots.get(second.guest)
+        if first is None:
+            continue
+        for step, heading in _HEADINGS.items():
+            ratios = list(repeated_ratios(first.comparison, second.comparison, step))
+            if ratios:
+                worst = max(ratios, key=lambda one: one.apart)
+                rows.append([
+                    str(second.guest), heading, str(len(ratios)), f"{worst.apart:.2%}",
+                    f"{worst.way}: {worst.first:.4f}, {worst.second:.4f}",
+                ])  # fmt: skip
+    head = ("guest", "step", "ratios", "apart, at most", "the one furthest apart, in both boots")
+    return table(head, rows) if rows else "Not measured."
+
+
+def boots_table(figures: Figures, again: Figures) -> str:
     """When, how long, how wide."""
+    boots = [(str(one.guest), one) for one in figures]
+    boots += [(f"{one.guest}, again", one) for one in again]
     rows = [
-        [str(one.guest), one.when, f"{one.seconds / 60:.1f}",
+        [name, one.when, f"{one.seconds / 60:.1f}",
          str(max((len(found.ns) for found in one.comparison.found), default=0))]
-        for one in figures
+        for name, one in boots
     ]  # fmt: skip
-    total = sum(one.seconds for one in figures) / 60
+    total = sum(one.seconds for _, one in boots) / 60
     text = table(("guest", "ended", "whole boot, min", "rounds"), rows)
     return f"{text}\n\nAll of them: {total:.0f} minutes."
 

@@ -23,6 +23,8 @@ from .samples import FIXED, PER_PAGE, pages, sample, sample_figures
 
 HERE = Place("6.1", STOCK, INSTRUCTIONS)
 WAY = (JUDGING, BY_MMAP)
+STORED = Figures.load(command.stored_at(command.DOCUMENT))
+AGAIN = Figures.load(command.stored_again_at(command.DOCUMENT))
 
 
 @pytest.fixture
@@ -108,9 +110,33 @@ def test_bitmaps_that_differ_stand_out(figures: Figures) -> None:
     assert "**not the same**" in document.bitmaps_table(figures)
 
 
+def test_second_boots_are_compared_by_their_ratios(figures: Figures) -> None:
+    """Twice as slow a machine gives the same ratios, a way that alone is slower does not."""
+    guest = Guest("6.1", STOCK, 4096, INSTRUCTIONS)
+    measured = sample(guest)
+    found = [
+        one._replace(ns=tuple(2 * ns + (ns // 50 if one.way == BY_MMAP else 0) for ns in one.ns))
+        for one in measured.comparison.found
+    ]
+    comparison = measured.comparison._replace(found=tuple(found))
+    again = Figures([measured._replace(comparison=comparison)])
+    text = document.repeat_table(figures, again)
+    [judging] = [line for line in text.splitlines() if str(guest) in line]
+    assert "| Judging all pages | 2 | 1.00% | user space, mmap: " in judging
+    assert document.repeat_table(Figures(), again) == "Not measured."
+
+
+def test_times_stand_beside_ratios_of_the_same_rounds(figures: Figures) -> None:
+    found = rows("\n\n".join(document.measured_tables(figures, TIME)))
+    assert ";" not in found["user space, read 4K"][0]
+    ratio = (FIXED + 120 * pages(4096)) / (FIXED + 30 * pages(4096))
+    assert found[BY_MMAP][0].endswith(f"; {ratio:.2f} ({ratio:.2f}-{ratio:.2f})")
+    assert found[IN_PLACE][0] == "-"
+
+
 def test_the_document_is_filled_between_its_marks(figures: Figures, tmp_path: Path) -> None:
     path = tmp_path / "comparison.md"
-    names = document.sections(figures)
+    names = document.sections(figures, Figures())
     marks = "".join(f"By hand.\n<!-- measured: {name} -->\nold\n<!-- end -->\n" for name in names)
     path.write_text(marks)
     figures.save(tmp_path / "comparison.json")
@@ -131,26 +157,25 @@ def test_the_document_is_filled_between_its_marks(figures: Figures, tmp_path: Pa
 
 def test_the_documents_own_marks_are_all_there() -> None:
     text = command.DOCUMENT.read_text("utf-8")
-    for name in document.sections(Figures()):
+    for name in document.sections(Figures(), Figures()):
         assert text.count(f"<!-- measured: {name} -->\n") == 1
 
 
 def test_the_document_is_that_of_its_figures() -> None:
     """What is checked in was rendered from the figures beside it."""
-    figures = Figures.load(command.DOCUMENT.with_suffix(".json"))
     text = command.DOCUMENT.read_text("utf-8")
-    for section in document.sections(figures).values():
+    for section in document.sections(STORED, AGAIN).values():
         assert section.strip() in text
 
 
 def test_stored_boots_all_agree_on_bitmaps() -> None:
-    for one in Figures.load(command.DOCUMENT.with_suffix(".json")):
+    for one in (*STORED, *AGAIN):
         assert one.comparison.succeeded, one.guest
 
 
 def test_stored_instruction_counts_of_judging_repeat() -> None:
     """Within half a percent, from round to round."""
-    for one in Figures.load(command.DOCUMENT.with_suffix(".json")):
+    for one in (*STORED, *AGAIN):
         for found in one.comparison.found:
             if one.guest.unit == INSTRUCTIONS and found.step == JUDGING and found.ns:
                 low, median, high = min(found.ns), spread(found.ns).median, max(found.ns)
@@ -158,7 +183,7 @@ def test_stored_instruction_counts_of_judging_repeat() -> None:
 
 
 def test_nothing_measured_renders_as_that() -> None:
-    sections = document.sections(Figures())
+    sections = document.sections(Figures(), Figures())
     assert sections["instructions"] == sections["growth"] == "Not measured."
 
 
@@ -185,8 +210,9 @@ def test_what_is_stored_is_not_measured_again(
 ) -> None:
     path = tmp_path / "comparison.md"
     path.write_text("".join(f"<!-- measured: {name} -->\n<!-- end -->\n" for name in
-                            document.sections(figures)))  # fmt: skip
+                            document.sections(figures, Figures())))  # fmt: skip
     figures.save(tmp_path / "comparison.json")
+    figures.save(tmp_path / "comparison-again.json")
     booted: list[Guest] = []
 
     def measure(guest: Guest, logs: Path) -> Measured:
@@ -199,6 +225,10 @@ def test_what_is_stored_is_not_measured_again(
     assert command.run(options, tmp_path) == 0
     assert {one.base for one in booted} == {"6.12"}
     assert len(list(Figures.load(tmp_path / "comparison.json"))) == 12 + 4
+    twice = Guest("6.12", PATCHED, 4096, INSTRUCTIONS)
+    assert [one for one in booted if booted.count(one) > 1] == [twice, twice]
+    again = Figures.load(tmp_path / "comparison-again.json")
+    assert [one.guest for one in again if one.guest.base == "6.12"] == [twice]
 
 
 def test_a_console_without_figures() -> None:
