@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from pydumpfile.errors import FormatError, TruncatedError, UnsupportedError
 from pydumpfile.formats.kdump import SIGNATURE, UTSNAME_FIELD_SIZE
+from pydumpfile.pfn import Range
 
 MAX_BLOCK_SIZE = 64 << 10
 _MIN_BLOCK_SIZE = 4 << 10
@@ -112,6 +113,11 @@ class Headers(NamedTuple):
     def end_pfn(self) -> int:
         """One past its last page."""
         return self.sub.end_pfn_64 if self.version >= 6 else self.sub.end_pfn
+
+    @property
+    def own_pfns(self) -> Range:
+        """The pages that it has descriptors of: all, unless it is a part of a split dump."""
+        return (self.start_pfn, self.end_pfn) if self.sub.split else (0, self.max_mapnr)
 
     @property
     def bitmap1_off(self) -> int:
