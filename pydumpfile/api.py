@@ -22,10 +22,14 @@ Path = Union[str, "os.PathLike[str]"]
 
 
 def open(  # noqa: A001  as gzip.open and tarfile.open
-    path: Path, *, vmlinux: Optional[Path] = None, vmcoreinfo: Optional[Path] = None
+    path: Union[Path, Sequence[Path]],
+    *,
+    vmlinux: Optional[Path] = None,
+    vmcoreinfo: Optional[Path] = None,
 ) -> Vmcore:
     """Open the memory image at ``path``: /proc/vmcore, a copy of it, QEMU's dump, or a dump.
 
+    :param path: a file; or several, which are all parts of one split dump, in any order.
     :param vmlinux: the kernel with its debugging information, which adds what VMCOREINFO lacks, or
         takes its place where there is none.
     :param vmcoreinfo: the same in a file that ``-g`` has made.
@@ -33,17 +37,25 @@ def open(  # noqa: A001  as gzip.open and tarfile.open
     :raises FormatError: it is no memory image, or a damaged one (TruncatedError: a cut one).
     :raises UnsupportedError: it is one that pydumpfile does not read.
     :raises MismatchError: what describes the kernel is of another one.
+    :raises UsageError: several files that are not the parts of one dump, or not all of them.
     """
+    paths = _names(path)
     if vmlinux is None and vmcoreinfo is None:
-        return Vmcore.open(os.fspath(path))
+        return Vmcore.open(paths)
     from pydumpfile.kernel.description import description_in  # noqa: PLC0415
 
     given = description_in(os.fspath(vmlinux or ""), os.fspath(vmcoreinfo or ""))
-    return Vmcore.open(os.fspath(path), given=given)
+    return Vmcore.open(paths, given=given)
+
+
+def _names(given: Union[Path, Sequence[Path]]) -> tuple[str, ...]:
+    """One file or several, as names."""
+    paths = (given,) if isinstance(given, (str, os.PathLike)) else given
+    return tuple(os.fspath(path) for path in paths)
 
 
 def dump(
-    source: Union[Path, Vmcore],
+    source: Union[Path, Sequence[Path], Vmcore],
     target: Union[Path, Sequence[Path]],
     level: int = 31,
     compression: str = "zstd",
@@ -62,7 +74,7 @@ def dump(
 ) -> Statistics:
     """Write a kdump-compressed dump of ``source`` to the file ``target``.
 
-    :param source: a memory image, or one that is open.
+    :param source: a memory image, as :func:`open` takes it, or one that is open.
     :param target: a file; or several, each of which gets a part of the dump. What
         :func:`pydumpfile.reassemble.reassemble` makes of those is the same as one file.
     :param level: which pages to leave out, as bits of :class:`Level`: 0 none, 31 all that can be.
@@ -88,8 +100,7 @@ def dump(
     :raises PydumpfileError: one of its kinds. ``target`` is only created once the source was found
         to be good, and says that it is incomplete until it is not.
     """
-    names = (target,) if isinstance(target, (str, os.PathLike)) else target
-    paths = tuple(os.fspath(name) for name in names)
+    paths = _names(target)
     if flattened and len(paths) > 1:
         raise UsageError("the parts of a dump cannot be flattened")
     where = Target(

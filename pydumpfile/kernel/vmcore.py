@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from pydumpfile.errors import FaultError, FormatError, MissingFactError, UnsupportedError
 from pydumpfile.kernel.facts import Facts
@@ -52,7 +53,12 @@ class Vmcore:
         self._check_page_size()
 
     @classmethod
-    def open(cls, path: str, use_mmap: bool = True, given: Optional[Description] = None) -> Vmcore:
+    def open(
+        cls,
+        path: Union[str, Sequence[str]],
+        use_mmap: bool = True,
+        given: Optional[Description] = None,
+    ) -> Vmcore:
         """Open the image at ``path``: see :func:`pydumpfile.sources.open_source`."""
         source = open_source(path, use_mmap)
         try:
@@ -65,7 +71,7 @@ class Vmcore:
     def files(self) -> tuple[str, ...]:
         """All that is read, none of which may be written over."""
         given = (self._given.path,) if self._given is not None and self._given.path else ()
-        return self.source.path, *given
+        return *self.source.files, *given
 
     def close(self) -> None:
         """Let go of the file."""

@@ -4,8 +4,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Union
 
-from pydumpfile.errors import FormatError, InputError, PydumpfileError, UnsupportedError
+from pydumpfile.errors import (
+    FormatError,
+    InputError,
+    PydumpfileError,
+    UnsupportedError,
+    UsageError,
+)
 from pydumpfile.formats import elf as elf_format  # ``elf`` here is the source
 from pydumpfile.formats.flattened import SIGNATURE as FLATTENED_SIGNATURE
 from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
@@ -20,14 +28,24 @@ _VADDR_MASK = (1 << 47) - 1
 """The part of a virtual address that is in a file offset on every architecture."""
 
 
-def open_source(path: str, use_mmap: bool = True) -> Source:
+def open_source(path: Union[str, Sequence[str]], use_mmap: bool = True) -> Source:
     """Open the memory image at ``path``, whatever format it has.
 
+    :param path: a file; or several, which are all parts of one split dump, in any order.
     :param use_mmap: map the file where it allows that; else always read(2).
     :raises InputError: the file cannot be opened or read.
     :raises UnsupportedError: a known format that pydumpfile does not read.
     :raises FormatError: anything else that is not a memory image; TruncatedError if it ends early.
+    :raises UsageError: several files that are not the parts of one dump, or not all of them.
     """
+    if isinstance(path, str):
+        return _open_file(path, use_mmap)
+    if len(path) == 1:
+        return _open_file(path[0], use_mmap)
+    return _open_parts(path, use_mmap)
+
+
+def _open_file(path: str, use_mmap: bool) -> Source:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -39,6 +57,20 @@ def open_source(path: str, use_mmap: bool = True) -> Source:
         return _open_image(FileImage(fd, path), use_mmap)
     except BaseException:
         os.close(fd)
+        raise
+
+
+def _open_parts(paths: Sequence[str], use_mmap: bool) -> Source:
+    from pydumpfile.sources.partset import PartSet  # noqa: PLC0415
+    from pydumpfile.sources.split import SplitSource  # noqa: PLC0415
+
+    if not paths:
+        raise UsageError("there is nothing to open: no file was given")
+    parts = PartSet(paths)
+    try:
+        return SplitSource(parts, use_mmap)
+    except BaseException:
+        parts.close()
         raise
 
 

@@ -64,6 +64,11 @@ class Source(abc.ABC):
     lacks_mem_map: bool = False
     """Struct pages of pages left out were left out as well (makedumpfile's ``-e``)."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it is read from, none of which may be written over."""
+        return (self.path,)
+
     @abc.abstractmethod
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         """The bytes of physical addresses ``[paddr, paddr + size)``, without copying if possible.

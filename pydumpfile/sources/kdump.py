@@ -19,14 +19,14 @@ from pydumpfile.sources.base import MAX_PADDR, Source
 from pydumpfile.sources.filebytes import room_for
 from pydumpfile.sources.image import Image
 from pydumpfile.sources.notes import MAX_NOTES_SIZE, survey_notes, vmcoreinfo_note
-from pydumpfile.sources.pagestore import PageStore
+from pydumpfile.sources.pagestore import Pages, PageStore
 from pydumpfile.sources.storedbitmap import PageAddresses, StoredBitmap
 
 _STRETCH_SIZE = 4 << 20
 """Of memory, what one view best spans: where little of it is kept, still enough pages to be worth
 asking for, and where all is, no more of them than a batch takes."""
 _PIECE_SIZE = 1 << 20
-_MAX_ERASEINFO_SIZE = 16 << 20
+MAX_ERASEINFO_SIZE = 16 << 20
 _MAX_LEVEL = 31
 _PAGE_SIZE_X86_64 = 4096
 
@@ -44,7 +44,8 @@ class KdumpSource(Source):
         self.path = image.path
         self._image = image
         headers = parse_headers(self._pread(0, START_SIZE, "headers"), self.path)
-        self._check(headers)
+        self._refuse_part(headers)
+        self._check_sizes(headers)
         self._shift = headers.block_size.bit_length() - 1
         self.machine = headers.machine or _likely_machine(headers)
         if self.machine == "x86_64" and headers.block_size != _PAGE_SIZE_X86_64:
@@ -61,41 +62,38 @@ class KdumpSource(Source):
         self.crash_time = max(0, headers.tv_sec)
         self.phys_base_hint = headers.sub.phys_base
         self._take_notes(headers)
-        sub = headers.sub
-        self.eraseinfo = self._read_extent(
-            sub.offset_eraseinfo, sub.size_eraseinfo, _MAX_ERASEINFO_SIZE, "eraseinfo"
-        )
+        self.eraseinfo = self._read_eraseinfo(headers)
         existing = StoredBitmap(image, headers.bitmap1_off, 0, headers.max_mapnr)
         kept = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr, existing)
         self.exists = PageAddresses(existing, self._shift)
         self.data = PageAddresses(kept, self._shift)
-        self._store = PageStore(image, headers, use_mmap)
+        self._pages = self._open_pages(headers, use_mmap)
         self._buffer = memoryview(b"")
 
     def another(self) -> KdumpSource:
         twin = copy.copy(self)
-        twin._store = self._store.another()
+        twin._pages = self._pages.another()
         twin._buffer = memoryview(b"")
         return twin
 
     def drop_views(self) -> None:
-        self._store.drop_views()
+        self._pages.drop_views()
         self._buffer = memoryview(b"")
 
     def view(self, paddr: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         shift = self._shift
         first_pfn, into_page = paddr >> shift, paddr & (1 << shift) - 1
         if 0 < size <= (1 << shift) - into_page:
-            return memoryview(self._store.page(first_pfn))[into_page : into_page + size]
+            return memoryview(self._pages.page(first_pfn))[into_page : into_page + size]
         needed = into_page + size
         if len(self._buffer) < needed:
             self._buffer = room_for(-(-needed >> shift) << shift)
         spans = _page_spans(paddr, wanted if wanted is not None else ((0, size),), shift)
-        self._store.fill(self._buffer, first_pfn, spans)
+        self._pages.fill(self._buffer, first_pfn, spans)
         return self._buffer[into_page:needed]
 
     def stretch_end(self, paddr: int) -> int:
-        if not self._store.holds(paddr >> self._shift):
+        if not self._pages.holds(paddr >> self._shift):
             return paddr
         return align_down(paddr, _STRETCH_SIZE) + _STRETCH_SIZE
 
@@ -107,7 +105,7 @@ class KdumpSource(Source):
         """
         if page_shift != self._shift:
             raise ValueError(f"a dump of pages of {1 << self._shift} bytes has no others")
-        return self._store.page(pfn)
+        return self._pages.page(pfn)
 
     def iter_notes(self) -> Iterator[bytes]:
         if self._own_notes:
@@ -120,13 +118,26 @@ class KdumpSource(Source):
     def close(self) -> None:
         self._image.close()
 
-    def _check(self, headers: Headers) -> None:
-        """Refuse one part of several, sizes that cannot be, and a file without all its bitmaps."""
+    def _refuse_part(self, headers: Headers) -> None:
+        """One part of several has but some of the pages."""
         if headers.sub.split:
             raise UnsupportedError(
                 f"{self.path}: one part of a split dump (pages {headers.start_pfn:#x} to "
-                f"{headers.end_pfn:#x})", "join all parts with --reassemble first",
+                f"{headers.end_pfn:#x})", "give all of its parts, or join them with --reassemble",
             )  # fmt: skip
+
+    def _open_pages(self, headers: Headers, use_mmap: bool) -> Pages:
+        """Where its pages are."""
+        return PageStore(self._image, headers, use_mmap)
+
+    def _read_eraseinfo(self, headers: Headers) -> bytes:
+        sub = headers.sub
+        return self._read_extent(
+            sub.offset_eraseinfo, sub.size_eraseinfo, MAX_ERASEINFO_SIZE, "eraseinfo"
+        )
+
+    def _check_sizes(self, headers: Headers) -> None:
+        """Refuse sizes that cannot be, and a file without all its bitmaps."""
         bits = 8 * (headers.descriptors_off - headers.bitmap2_off)
         most = MAX_PADDR // headers.block_size
         if not headers.max_mapnr <= min(bits, most):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From pfn to page in a kdump-compressed file: which descriptor it has, and what that leads to.
 
-The descriptor of a page is found by counting the bits before its own in the 2nd bitmap. How many
-come before every 128 MiB of memory is counted once (8 bytes each); everything else is read when it
-is asked for, bits and descriptors and data of many pages at a time.
+The descriptor of a page is found by counting the bits before its own in the 2nd bitmap, in a part
+of a split dump from the first page that is its own. How many come before every 128 MiB of memory is
+counted once (8 bytes each); everything else is read when it is asked for, bits and descriptors and
+data of many pages at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Protocol
 
 from pydumpfile.decoders import FLAGS
 from pydumpfile.errors import FaultError, NotInDumpError
@@ -37,25 +38,60 @@ _NOWHERE = (1 << 64) - 1
 _HOST_ORDER = {"little": "<", "big": ">"}[sys.byteorder]
 
 
-class PageStore:
-    """The pages of one dump, for one thread."""
+class Pages(Protocol):
+    """The pages of a dump, for one thread: of one file, or of several."""
 
-    def __init__(self, image: Image, headers: Headers, use_mmap: bool) -> None:
+    def another(self) -> Pages:
+        """The same pages for another thread."""
+
+    def drop_views(self) -> None:
+        """Give back what is mapped or read ahead, until the next page is asked for."""
+
+    def holds(self, pfn: int) -> bool:
+        """Whether the dump should have the page."""
+
+    def page(self, pfn: int) -> bytes:
+        """One page; of those asked for last some are remembered.
+
+        :raises NotInDumpError: it was left out, or never was.
+        :raises LostPageError: its descriptor is empty, or leads past the end of the file.
+        :raises FaultError: what it leads to is damaged, or cannot be read.
+        """
+
+    def fill(self, buffer: memoryview, first_pfn: int, spans: Sequence[Range]) -> None:
+        """Put the pages of ``spans``, which are ascending ranges of pfns, into ``buffer``.
+
+        :param first_pfn: whose place is at the start of the buffer; all others follow.
+        :raises FaultError: as :meth:`page`, for the first of them that cannot be had.
+        """
+
+
+class PageStore:
+    """Those of one file; see :class:`Pages`.
+
+    :param data_off: where data starts in a part of a split dump; it follows from the pages of all.
+    """
+
+    def __init__(
+        self, image: Image, headers: Headers, use_mmap: bool, data_off: Optional[int] = None
+    ) -> None:
         self._image = image
         self._headers = headers
-        self._held = StoredBitmap(image, headers.bitmap2_off, 0, headers.max_mapnr)
+        self._held = StoredBitmap(image, headers.bitmap2_off, *headers.own_pfns)
         self._use_mmap = use_mmap
         self._page_size = headers.block_size
-        self._n_before = _count(self._held, headers.max_mapnr)
+        self._first_chunk = headers.own_pfns[0] // _CHUNK_PFNS
+        self._n_before = _count(self._held, *headers.own_pfns)
         self._zero_off = _NOWHERE
         """Where the page is that all pages of zeros share."""
         self._make_own()
-        data_off = headers.descriptors_off + DESCRIPTOR_SIZE * self._n_before[-1]
+        if data_off is None:
+            data_off = headers.descriptors_off + DESCRIPTOR_SIZE * self._n_before[-1]
         if self._is_zero(data_off):
             self._zero_off = data_off
 
     def another(self) -> PageStore:
-        """The same pages for another thread."""
+        """The same file for another thread."""
         twin = copy.copy(self)
         twin._make_own()
         return twin
@@ -79,12 +115,7 @@ class PageStore:
         return bool(self._bits(pfn, pfn + 1))
 
     def page(self, pfn: int) -> bytes:
-        """One page; of those asked for last some are remembered.
-
-        :raises NotInDumpError: it was left out, or never was.
-        :raises LostPageError: its descriptor is empty, or leads past the end of the file.
-        :raises FaultError: what it leads to is damaged, or cannot be read.
-        """
+        """One page."""
         page = self._pages.get(pfn)
         if page is not None:
             self._pages.move_to_end(pfn)
@@ -98,11 +129,7 @@ class PageStore:
         return page
 
     def fill(self, buffer: memoryview, first_pfn: int, spans: Sequence[Range]) -> None:
-        """Put the pages of ``spans``, which are ranges of pfns, into ``buffer``.
-
-        :param first_pfn: whose place is at the start of the buffer; all others follow.
-        :raises FaultError: as :meth:`page`, for the first of them that cannot be had.
-        """
+        """Put the pages of ``spans`` into ``buffer``."""
         most = _BATCH_SIZE // self._page_size
         batch: list[Range] = []
         for start, end in spans:
@@ -164,9 +191,10 @@ class PageStore:
         return Stored(longs[0::3], ints[2::6], ints[3::6])
 
     def _index(self, pfn: int) -> int:
-        """How many pages of the dump come before ``pfn``."""
+        """How many pages of the file come before ``pfn``, which is one of them."""
         chunk, above = divmod(pfn, _CHUNK_PFNS)
-        return self._n_before[chunk] + _n_ones(self._chunk(chunk) & (1 << above) - 1)
+        inside = _n_ones(self._chunk(chunk) & (1 << above) - 1)
+        return self._n_before[chunk - self._first_chunk] + inside
 
     def _bits(self, low_pfn: int, high_pfn: int) -> int:
         """The bits of ``[low_pfn, high_pfn)``, that of ``low_pfn`` lowest."""
@@ -250,10 +278,10 @@ class PageStore:
         )  # fmt: skip
 
 
-def _count(held: StoredBitmap, max_pfn: int) -> array[int]:
-    """How many pages of ``held`` come before each chunk, and in all."""
+def _count(held: StoredBitmap, start_pfn: int, end_pfn: int) -> array[int]:
+    """How many pages of ``held`` come before each chunk of the range, and in all."""
     counts = array("Q", (0,))
-    for first_pfn in range(0, max_pfn, _CHUNK_PFNS):
+    for first_pfn in range(start_pfn - start_pfn % _CHUNK_PFNS, end_pfn, _CHUNK_PFNS):
         counts.append(counts[-1] + held.bitmap(first_pfn, first_pfn + _CHUNK_PFNS).count())
     return counts
 

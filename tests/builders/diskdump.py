@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 ZLIB, INCOMPLETE = 0x1, 0x8
@@ -83,8 +83,25 @@ class Spec:
     zero_shared: bool = False
 
 
-def build(spec: Spec) -> bytes:
-    """The bytes of the file."""
+def build_parts(spec: Spec, ends: Sequence[int]) -> list[bytes]:
+    """The bytes of the files that it is split to.
+
+    :param ends: one past the last page of each; the first begins with page 0.
+    """
+    parts = []
+    for start, end in zip((0, *ends), ends):
+        bounds = {"start_pfn": min(start, 0xFFFFFFFF), "end_pfn": min(end, 0xFFFFFFFF)}
+        bounds_64 = {"start_pfn_64": start, "end_pfn_64": end}
+        sub = {"split": 1, **bounds, **bounds_64, **spec.sub}
+        parts.append(build(replace(spec, sub=sub), range(start, end)))
+    return parts
+
+
+def build(spec: Spec, own: Optional[range] = None) -> bytes:
+    """The bytes of the file.
+
+    :param own: the pages it has, if it is a part; then there is room for all others' descriptors.
+    """
     size, order = spec.machine.page_size, spec.machine.order
     n_pages = max(spec.max_mapnr, max(spec.pages, default=-1) + 1)
     behind = _behind_sub_header(spec)
@@ -95,7 +112,8 @@ def build(spec: Spec) -> bytes:
     data_off = bitmap_off + 2 * half_size + 24 * len(kept)
     data = bytearray(bytes(size) if spec.zero_shared else b"")
     descriptors = {}
-    for pfn in reversed(kept) if spec.shuffled else kept:
+    mine = [pfn for pfn in kept if own is None or pfn in own]
+    for pfn in reversed(mine) if spec.shuffled else mine:
         content = spec.pages[pfn]
         assert content is not None
         if pfn in spec.lost:
@@ -106,7 +124,8 @@ def build(spec: Spec) -> bytes:
             stored, flags = spec.stored.get(pfn) or _stored(spec, content)
             descriptors[pfn] = (data_off + len(data), len(stored), flags)
             data += stored
-    table = b"".join(struct.pack(order + "qIIQ", *descriptors[pfn], 0) for pfn in kept)
+    table = b"".join(struct.pack(order + "qIIQ", *descriptors[pfn], 0) for pfn in mine)
+    table = table.ljust(24 * len(kept), b"\0")
     erase_off = data_off + len(data)
     head = _header(spec, n_pages, sub_blocks, 2 * half_size // size).ljust(size, b"\0")
     sub = _sub_header(spec, n_pages, size + 104, erase_off)

@@ -418,7 +418,9 @@ class TestHeaders:
     def test_one_part_of_several_is_refused(self, tmp_path: Path, version: int) -> None:
         sub = {"split": 1, "end_pfn": 0x4000, "end_pfn_64": 0x4000}
         path = write(tmp_path, Spec(some_pages(), version=version, sub=sub))
-        with pytest.raises(UnsupportedError, match=r"part of a split.*0x4000.*--reassemble"):
+        with pytest.raises(
+            UnsupportedError, match=r"part of a split.*0x4000.*give all.*--reassemble"
+        ):
             open_source(str(path))
 
     @pytest.mark.parametrize(
