@@ -33,7 +33,7 @@ def run(arguments: Sequence[str], drop_in_name: bool) -> int:
             options = read(arguments)
             level = options.message_level | 8 * options.debug | 16 * options.show_stats
             console = Console(level, options.flattened, drop_in_name)
-            check(options)
+            check(options, takes_parts=not drop_in_name)
             understood = True
             status = _do(options, console)
     except PydumpfileError as error:

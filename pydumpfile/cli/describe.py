@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def open_vmcore(options: Options, console: Console) -> Vmcore:
     """VMCORE with the description that goes with it, if any; what contradicts it is told."""
-    vmcore = Vmcore.open(options.operands[0], options.use_mmap, _description(options))
-    path, missing = options.operands[0], vmcore.source.missing.total
+    vmcore = Vmcore.open(options.inputs, options.use_mmap, _description(options))
+    path, missing = vmcore.source.path, vmcore.source.missing.total
     if missing:
         console.warn(f"{path} was cut short: {missing} bytes of memory are missing at its end")
     if vmcore.source.lacks_end_mark:

@@ -21,7 +21,7 @@ usage: pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] VMCORE DUMPFILE
 Copies the memory of a crashed Linux kernel, without the pages nobody needs, into
 a compressed dump that crash, drgn and libkdumpfile open.
 
-  VMCORE    /proc/vmcore, a copy of it, what QEMU dumped, or a dump
+  VMCORE    /proc/vmcore, a copy of it, what QEMU dumped, or a dump; of a split one all PARTs
   DUMPFILE  the dump to write: a new file, mode 0600
 
 options:

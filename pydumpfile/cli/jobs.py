@@ -65,7 +65,7 @@ def write_log(options: Options, console: Console) -> int:
     from pydumpfile.kernel.log_record import counted  # noqa: PLC0415
     from pydumpfile.logfile import write_log_file  # noqa: PLC0415
 
-    target = _target(options, options.operands[1:], flattened=False)
+    target = _target(options, options.outputs, flattened=False)
     with open_vmcore(options, console) as vmcore:
         _tell_description(vmcore, console)
         log = write_log_file(vmcore, target, options.partial_dmesg)
@@ -159,7 +159,7 @@ def _dump_with_retries(
     vmcore: Vmcore, options: Options, console: Console, stopwatch: Optional[Stopwatch]
 ) -> Statistics:
     """A full disk is only the end at the last level of ``-d 1,31``; a pipe has no second try."""
-    levels, target = options.levels, _target(options, options.operands[1:], options.flattened)
+    levels, target = options.levels, _target(options, options.outputs, options.flattened)
     spare = look_around()
     n_threads = affordable_threads(spare, options.n_threads, options.max_rss)
     lacking = shortage(spare, options.max_rss)
@@ -236,7 +236,7 @@ def _saved(options: Options, path: str) -> str:
     if options.dry_run:
         return "Nothing is written: this was a dry run."
     if options.split:
-        *others, last = options.operands[1:]
+        *others, last = options.outputs
         return f"The dumpfiles are saved to {', '.join(others)}, and {last}."
     return f"The dumpfile is saved to {'STDOUT' if options.flattened else path}."
 

@@ -83,6 +83,19 @@ class Options(NamedTuple):
         return next((name for name in _JOBS if getattr(self, name)), "")
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The operands that stand for VMCORE: a file, or all parts of a split dump."""
+        if self.split:
+            return self.operands[:1]
+        n_outputs = len(operand_names(self)) - 1
+        return self.operands[: len(self.operands) - n_outputs]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Those that are written."""
+        return self.operands[len(self.inputs) :]
+
+    @property
     def only_asks(self) -> bool:
         """Nothing is to be read or written."""
         return self.help or self.version or self.check_params
@@ -310,9 +323,10 @@ def read(arguments: Sequence[str]) -> Options:
     return options
 
 
-def check(options: Options) -> None:
+def check(options: Options, takes_parts: bool = True) -> None:
     """Whether they go together, and with their operands.
 
+    :param takes_parts: all parts of a split dump can stand for VMCORE.
     :raises UsageError: they do not.
     """
     if options.help or options.version:
@@ -326,7 +340,8 @@ def check(options: Options) -> None:
         if _is_given(options, flag) and not _is_given(options, other):
             raise UsageError(f"{flag} only goes with {other}")
     wanted, given = operand_names(options), len(options.operands)
-    if given < len(wanted) or (given > len(wanted) and not any("..." in name for name in wanted)):
+    takes_more = any("..." in name for name in wanted) or (takes_parts and _has_parts(options))
+    if given < len(wanted) or (given > len(wanted) and not takes_more):
         found = " ".join(options.operands) or "none"
         raise UsageError(f"expected {' '.join(wanted) or 'no operand'}, found {found}")
 
@@ -338,6 +353,15 @@ def glimpse(arguments: Sequence[str]) -> Options:
         flattened=any("F" in word for word in flags if word[:2] != "--"),
         check_params=any(len(word) > 3 and "--check-params".startswith(word) for word in flags),
     )
+
+
+def _has_parts(options: Options) -> bool:
+    """Whether there are more inputs than one, and not by mistake: one of them is a part."""
+    if operand_names(options)[:1] != ("VMCORE",) or len(options.inputs) < 2:
+        return False
+    from pydumpfile.sources.partset import is_part  # noqa: PLC0415
+
+    return any(is_part(path) for path in options.inputs)
 
 
 def _is_given(options: Options, flag: str) -> bool:

@@ -244,7 +244,8 @@ def test_the_capture_path_loads_only_what_it_uses(small: BuiltCore, tmp_path: Pa
         "heavy = {'tqdm', 'zstandard', 'argparse', 'inspect', 'dataclasses',\n"
         "         'pydumpfile.service', 'elftools', 'asyncio', 'multiprocessing', 'numpy',\n"
         "         'pydumpfile.filter.reference', 'pydumpfile.packing.reference',\n"
-        "         'pydumpfile.sources.kcore', 'pydumpfile.sources.recognise', 'pydumpfile.api'}\n"
+        "         'pydumpfile.sources.kcore', 'pydumpfile.sources.recognise', 'pydumpfile.api',\n"
+        "         'pydumpfile.sources.partset', 'pydumpfile.sources.split'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
         "sys.exit(status)\n"
     )
