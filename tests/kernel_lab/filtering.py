@@ -42,6 +42,17 @@ _LEVELS = f"pfn_lists levels 0 {N_LEVELS}\n"
 _BOTH_WAYS = f"{_LEVELS}switch off\n{_LEVELS}switch on\n"
 _HOSTILE = "pfn_lists hostile 600\n"
 _HOSTILE_BOTH_WAYS = f"{_HOSTILE}switch off\npfn_lists hostile 100\nswitch on\n"
+_LAST_LEVEL = f"pfn_lists levels {N_LEVELS - 1} {N_LEVELS}\n"
+# Of patches/mistakes.patch: in place before what was asked for, behind the buffer for copies, after
+# it was freed, and by more bits than there are.
+_MISTAKES = (
+    "KASAN: vmalloc-out-of-bounds in read_where_it_must_not",
+    "KASAN: slab-out-of-bounds in read_where_it_must_not",
+    "KASAN: (?:slab-)?use-after-free in read_where_it_must_not",
+    r"UBSAN: shift-out-of-bounds in .*vmcore_pfn_lists\.c",
+)
+# A kernel that watches itself takes several times as long.
+_SANITIZED_SECONDS = 5000.0
 
 Check = Callable[[Console], list[str]]
 """What is wrong with the console of a finished boot, in words."""
@@ -53,6 +64,8 @@ class FilterCase:
 
     configs: what the kernels have besides lab.config.
     patches: names in patches/, applied on top of the series.
+    complaints: what the kernel has to complain of (regular expressions), being wrong on purpose.
+        Without any it must not complain.
     """
 
     name: str
@@ -61,6 +74,7 @@ class FilterCase:
     checks: tuple[Check, ...]
     configs: tuple[Path, ...] = ()
     patches: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
 
 
 def all_in_place(console: Console) -> list[str]:
@@ -141,7 +155,6 @@ def filter_cases() -> list[FilterCase]:
 
     Those take long to build and are left to this command: test_boot.py names the others.
     """
-    last_level = f"pfn_lists levels {N_LEVELS - 1} {N_LEVELS}\n"
     sanitized = (KINDS, SANITIZED)
     return [
         _case("levels", f"{_BOTH_WAYS}pfn_lists plans 20\n", (all_in_place,)),
@@ -150,22 +163,30 @@ def filter_cases() -> list[FilterCase]:
         _case("command", "dump_twice -d 31 -l\n", (all_in_place, same_dumps), holes=True),
         _case(
             "not-ram",
-            f"{last_level}struct_pages_not_ram 7\n{_BOTH_WAYS}",
+            f"{_LAST_LEVEL}struct_pages_not_ram 7\n{_BOTH_WAYS}",
             (all_in_place, callback_matters),
         ),
         _case(
             "sanitized",
             # KASAN makes a mapping for each page of struct pages slow.
-            f"pfn_lists levels 0 1\n{last_level}pfn_lists plans 2\npfn_lists hostile 100\n",
+            f"pfn_lists levels 0 1\n{_LAST_LEVEL}pfn_lists plans 2\npfn_lists hostile 100\n",
             (watched, nothing_in_place, every_kind),
             configs=sanitized,
         ),
         _case(
             "sanitized-in-place",
-            f"{_LEVELS}pfn_lists plans 6\n{_HOSTILE}",
+            f"{_LEVELS}pfn_lists plans 6\npfn_lists slices\n{_HOSTILE}",
             (watched, all_in_place, every_kind),
             configs=sanitized,
             patches=("watched-in-place.patch",),
+        ),
+        _case(
+            "sanitized-mistakes",
+            f"{_LAST_LEVEL}switch off\n{_LAST_LEVEL}",
+            (watched, all_in_place),
+            configs=sanitized,
+            patches=("watched-in-place.patch", "mistakes.patch"),
+            complaints=_MISTAKES,
         ),
     ]
 
@@ -178,10 +199,11 @@ def _case(
     holes: bool = False,
     configs: tuple[Path, ...] = (),
     patches: tuple[str, ...] = (),
+    complaints: tuple[str, ...] = (),
 ) -> FilterCase:
     wanted = tuple(re.findall(r"^pfn_lists (\w+)", steps, re.M))
-    kinds = KINDS in configs
-    times = 2 if SANITIZED in configs else 1  # for KASAN's shadow
+    kinds, sanitized = (one in configs for one in (KINDS, SANITIZED))
+    times = 2 if sanitized else 1  # for KASAN's shadow
     boot = Boot(
         f"{steps}messages end\n",
         memory_mib=_MEMORY_MIB * times,
@@ -189,11 +211,14 @@ def _case(
         machine=f"max-ram-below-4g={_BELOW_4G_MIB * times}M",
         # Struct pages of hugetlb pages that are there once for many: vmemmap in 4K pages.
         first_parameters="hugetlb_free_vmemmap=on" if kinds else "",
+        # Each mistake, not the first only.
+        crash_parameters="kasan_multi_shot" if complaints else "",
         holes=holes,
         kinds=kinds,
         python=True,
+        timeout_seconds=_SANITIZED_SECONDS if sanitized else Boot.timeout_seconds,
     )
-    return FilterCase(name, boot, wanted, checks, configs, patches)
+    return FilterCase(name, boot, wanted, checks, configs, patches, complaints)
 
 
 def run_filter_case(case: FilterCase, base: str, logs: Path) -> list[str]:
@@ -212,5 +237,11 @@ def filter_errors(case: FilterCase, console: Console) -> list[str]:
         errors.append(f"{', '.join(done) or 'nothing'} came to its end, of {case.wanted}")
     for check in case.checks:
         errors += check(console)
-    errors += _COMPLAINTS.findall(console.section("dmesg-end"))
-    return errors
+    said = _COMPLAINTS.findall(console.section("dmesg-end"))
+    if not case.complaints:
+        return errors + said
+    return errors + [
+        f"the kernel does not complain of {one}"
+        for one in case.complaints
+        if not any(re.search(one, line) for line in said)
+    ]
