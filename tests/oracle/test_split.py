@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+import pydumpfile
+from pydumpfile.kernel.log import log_lines
 from pydumpfile.reassemble import reassemble
 from pydumpfile.sinks import Target
 from tests.builders import CoreSpec, build_core
 from tests.conftest import MIB
 from tests.sinks.kdump_reader import Dump
 
-from . import witness
+from . import pfnset, witness
 from .conftest import Shelf, evidence_of
 from .cores import SMALL, Evidence
 from .kdumpfile import KdumpFile
@@ -126,7 +128,31 @@ def test_boundaries_inside_a_byte(core: Path, program: str, tmp_path: Path) -> N
     assert any(Dump(Path(part)).end_pfn_64 % 8 for part in parts)
     reassemble(parts, Target(str(tmp_path / "joined")))
     ours("-d", 31, core, tmp_path / "whole")
-    assert (tmp_path / "joined").read_bytes() == (tmp_path / "whole").read_bytes()
+    whole = (tmp_path / "whole").read_bytes()
+    assert (tmp_path / "joined").read_bytes() == whole
+    ours("-d", 31, *parts, tmp_path / "side by side")
+    assert (tmp_path / "side by side").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("level", "block_kib", "codec"),
+    [(0, None, ()), (1, 4096, ("-c",)), (1, 4, ("-p",)), (16, 4, ("-l",))],
+)
+def test_makedumpfiles_parts_are_read_as_they_are(
+    core: Path, program: str, tmp_path: Path, level: int, block_kib: int | None,
+    codec: Sequence[str],
+) -> None:  # fmt: skip
+    """What is made of them is what is made of what either program joins them to."""
+    parts = names(tmp_path, "their", 4)
+    blocks = [f"--splitblock-size={block_kib}"] if block_kib else []
+    _said([program, *codec, "-d", str(level), "--split", *blocks, str(core), *parts])
+    _said([program, "--reassemble", *parts, str(tmp_path / "joined")])
+    ours("-d", 31, *parts[::-1], tmp_path / "of parts")
+    dump = (tmp_path / "of parts").read_bytes()
+    ours("-d", 31, tmp_path / "joined", tmp_path / "of joined")
+    assert dump == (tmp_path / "of joined").read_bytes()
+    ours("-d", 31, core, tmp_path / "direct")
+    assert dump == (tmp_path / "direct").read_bytes()
 
 
 def report_of(said: str) -> list[str]:
@@ -212,3 +238,47 @@ class TestReaders:
         reassemble([str(part) for part in parts], Target(str(tmp_path / "joined")))
         whole = shelf.dump(evidence, 31, "zstd").read_bytes()
         assert (tmp_path / "joined").read_bytes() == whole
+
+
+@pytest.fixture(scope="module", params=["pydumpfile", "makedumpfile"])
+def unfiltered(
+    request: pytest.FixtureRequest, evidence: Evidence, program: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[list[str]]:  # fmt: skip
+    """The same core by either program, but for its zero pages, in three parts."""
+    directory = tmp_path_factory.mktemp("unfiltered")
+    paths = names(directory, "part", 3)
+    options = ["-c", "-d", "1", "--split", "--splitblock-size=4096"]
+    if request.param == "pydumpfile":
+        ours(*options, evidence.core.vmcore, *paths)
+    else:
+        _said([program, *options, str(evidence.core.vmcore), *paths])
+    yield paths[::-1]
+    shutil.rmtree(directory)
+
+
+class TestSideBySide:
+    """Them, as pydumpfile reads them."""
+
+    pytestmark = pytest.mark.lab
+
+    def test_every_page(self, evidence: Evidence, unfiltered: list[str]) -> None:
+        with RawCore(evidence.core.vmcore) as raw, pydumpfile.open(unfiltered) as vmcore:
+            pfns = pfnset.from_runs(vmcore.source.data.pages(12))
+            pfnset.require_none((pfns ^ raw.pfns) & ~evidence.fractional, "in one of both only")
+            for pfn in pfnset.each(pfns):
+                assert vmcore.source.read_page(pfn, 12) == raw.page(pfn), f"page {pfn:#x}"
+
+    def test_a_dump_of_them(self, unfiltered: list[str], tmp_path: Path) -> None:
+        """That of the joined file, which TestReaders compares with the core's."""
+        ours("-z", "-d", 31, *unfiltered, tmp_path / "of parts")
+        reassemble(unfiltered, Target(str(tmp_path / "joined")))
+        ours("-z", "-d", 31, tmp_path / "joined", tmp_path / "of joined")
+        dump = (tmp_path / "of parts").read_bytes()
+        assert dump == (tmp_path / "of joined").read_bytes()
+
+    def test_the_log(self, evidence: Evidence, unfiltered: list[str]) -> None:
+        with pydumpfile.open(evidence.core.vmcore) as core, pydumpfile.open(unfiltered) as parts:
+            lines = list(log_lines(parts))
+            assert lines == list(log_lines(core))
+            assert any(b"sysrq: Trigger a crash" in line for line in lines)
