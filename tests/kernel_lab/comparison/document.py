@@ -27,6 +27,17 @@ _MMAP = (JUDGING, BY_MMAP)
 _SCALAR = (JUDGING, BY_SCALAR)
 _IN_PLACE = (JUDGING, IN_PLACE)
 _BY_COPYING = (JUDGING, BY_COPYING)
+_ANSWERS = (
+    ("user space, read 4K, stock kernel", STOCK, _READ_4K),
+    ("user space, read 1M, stock kernel", STOCK, _READ_1M),
+    ("user space, mmap, stock kernel", STOCK, _MMAP),
+    ("user space, read 4K, direct mapping", PATCHED, _READ_4K),
+    ("user space, read 1M, direct mapping", PATCHED, _READ_1M),
+    ("kernel, by copying", PATCHED, _BY_COPYING),
+    ("kernel, in place (direct mapping)", PATCHED, _IN_PLACE),
+    ("user space, mmap, scalar loop as the kernel's", PATCHED, _SCALAR),
+)
+"""What it is called, the kernel and the way."""
 
 
 def sections(figures: Figures, again: Figures) -> Mapping[str, str]:
@@ -99,37 +110,22 @@ def growth_tables(figures: Figures) -> Iterator[str]:
 
 
 def answer(figures: Figures) -> str:
-    """What judging takes in the largest guest, from read(2) of 4K in a stock kernel downwards."""
-    rows = []
+    """What judging takes in the largest guests, and by how much that is better than the first."""
+    head, columns = ["judging all pages"], []
     for base in sorted({place.base for place in figures.places()}):
-        stock, patched = (Place(base, kernel, INSTRUCTIONS) for kernel in (STOCK, PATCHED))
-        both = sorted(set(figures.sizes(stock)) & set(figures.sizes(patched)))
-        if not both:
+        places = {kernel: Place(base, kernel, INSTRUCTIONS) for kernel in (STOCK, PATCHED)}
+        both = set(figures.sizes(places[STOCK])) & set(figures.sizes(places[PATCHED]))
+        mib = max(both, default=0)
+        first = figures.median(places[STOCK], mib, _READ_4K)
+        if first is None:
             continue
-        mib = both[-1]
-        start = figures.median(stock, mib, _READ_4K)
-        if not start:
-            continue
-        pages = figures.comparison(stock, mib).pages
-        for told, place, way in (
-            ("user space, read 4K, stock kernel", stock, _READ_4K),
-            ("user space, read 1M, stock kernel", stock, _READ_1M),
-            ("kernel, by copying", patched, _BY_COPYING),
-            ("user space, read 4K, direct mapping", patched, _READ_4K),
-            ("user space, read 1M, direct mapping", patched, _READ_1M),
-            ("user space, mmap, stock kernel", stock, _MMAP),
-            ("kernel, in place (direct mapping)", patched, _IN_PLACE),
-            ("user space, mmap, scalar loop as the kernel's", patched, _SCALAR),
-        ):
-            median = figures.median(place, mib, way)
-            rows.append([
-                f"{base}, {_size(mib)}: {told}",
-                _number(median, pages, 1),
-                _NONE if median is None else f"{start / median:.1f}",
-                _NONE if median is None else f"{100 * (1 - median / start):.1f} %",
-            ])  # fmt: skip
-    head = ("judging all pages", "instructions a page", "times as fast", "saved of the first")
-    return table(head, rows) if rows else "Not measured."
+        pages = figures.comparison(places[STOCK], mib).pages
+        medians = [figures.median(places[kernel], mib, way) for _, kernel, way in _ANSWERS]
+        head += [f"{base}, {_size(mib)}: instructions a page", "times as fast"]
+        columns.append([_number(median, pages, 1) for median in medians])
+        columns.append([_NONE if not median else f"{first / median:.1f}" for median in medians])
+    rows = [[told, *cells] for (told, *_), *cells in zip(_ANSWERS, *columns)]
+    return table(head, rows) if columns else "Not measured."
 
 
 def bitmaps_table(figures: Figures) -> str:
