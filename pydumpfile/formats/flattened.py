@@ -13,10 +13,12 @@ crash (makedumpfile.c) and libkdumpfile (flatmap.c) accept.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from struct import Struct
 from typing import NamedTuple, Optional
 
 from pydumpfile.errors import FormatError, TruncatedError, UnsupportedError
+from pydumpfile.pfn import Range
 
 SIGNATURE = b"makedumpfile".ljust(16, b"\0")
 TYPE = 1
@@ -29,6 +31,8 @@ RECORD_SIZE = _RECORD.size
 assert RECORD_SIZE == 16
 
 END_MARK = _RECORD.pack(-1, -1)
+_MAX_COVERED_RANGES = 1 << 10
+"""Far more than any writer's records make, as they ascend in a few places by turns."""
 MAX_FILE_SIZE = 1 << 50
 """1 PiB, more than any machine's memory: no record of a sound stream goes beyond."""
 
@@ -99,3 +103,28 @@ def copies_until_found(n_records: int) -> int:
         if hit < copies:
             return copies
         copies += 1
+
+
+class Covered:
+    """Which bytes of the file have come so far."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._is_known = True
+
+    def add(self, start: int, end: int) -> None:
+        """Have ``[start, end)`` among them, which is not empty."""
+        low = bisect_left(self._ends, start)
+        high = bisect_right(self._starts, end)
+        if low < high:
+            start, end = min(start, self._starts[low]), max(end, self._ends[high - 1])
+        self._starts[low:high], self._ends[low:high] = [start], [end]
+        self._is_known = self._is_known and len(self._starts) <= _MAX_COVERED_RANGES
+        if not self._is_known:
+            self._starts.clear()
+            self._ends.clear()
+
+    def gaps(self) -> tuple[Range, ...]:
+        """What lies before and between them; nothing of a stream in no order, which is not told."""
+        return tuple(gap for gap in zip([0, *self._ends], self._starts) if gap[0] < gap[1])

@@ -14,10 +14,11 @@ docs/formats.md draws the bytes. Source: makedumpfile's IMPLEMENTATION document,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
-from pydumpfile.pfn import align_up
+from pydumpfile.pfn import Range, align_up
 
 SIGNATURE = b"KDUMP   "
 HEADER_VERSION = 6
@@ -41,6 +42,8 @@ HEADER_SIZE = _HEADER.size
 SUB_HEADER_SIZE = _SUB_HEADER.size
 DESCRIPTOR_SIZE = _DESCRIPTOR.size
 assert (HEADER_SIZE, SUB_HEADER_SIZE, DESCRIPTOR_SIZE) == (464, 104, 24)
+_TELLING_SIZE = 16
+"""Of a descriptor: page_flags, behind that, is always 0 and means nothing to anybody."""
 
 _U32_MAX = 0xFFFFFFFF
 
@@ -136,3 +139,22 @@ def pack_descriptor(offset: int, size: int, flags: int) -> bytes:
 LOST = pack_descriptor(0, 0, DUMP_DH_COMPRESSED_ZLIB)
 """The descriptor of a page that the dump should have and lacks: offset 0, and no zlib stream, so
 that readers who do not know the former stumble over the latter and show nothing in its place."""
+
+
+def without_lacking(table: bytes, off: int, gaps: Sequence[Range], byte_order: str = "<") -> bytes:
+    """``table``, but empty the descriptors that cannot be trusted in a file that was cut off.
+
+    :param table: whole descriptors, which lie at ``off``.
+    :param gaps: bytes of the file that have not come: a descriptor that reaches into them, or that
+        leads there, says nothing true of its page.
+    """
+    kept = bytearray(table)
+    for i, (page_off, size, _, _) in enumerate(Struct(byte_order + "qIIQ").iter_unpack(table)):
+        at = off + i * DESCRIPTOR_SIZE
+        if any(
+            (at < end and start < at + _TELLING_SIZE)
+            or (page_off < end and start < page_off + size)
+            for start, end in gaps
+        ):
+            kept[i * DESCRIPTOR_SIZE : (i + 1) * DESCRIPTOR_SIZE] = bytes(DESCRIPTOR_SIZE)
+    return bytes(kept)

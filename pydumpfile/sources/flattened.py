@@ -18,6 +18,7 @@ from pydumpfile.errors import FormatError, InputError, TruncatedError
 from pydumpfile.formats.flattened import (
     HEADER_SIZE,
     RECORD_SIZE,
+    Covered,
     Record,
     check_header,
     unpack_record,
@@ -105,6 +106,7 @@ class FlattenedImage(Image):
     def _index(self) -> None:
         """Go from record to record, up to the end mark."""
         check_header(self._stream.read(0, HEADER_SIZE), self.path)
+        covered = Covered()
         at = HEADER_SIZE
         while True:
             head = self._stream.read(at, RECORD_SIZE)
@@ -117,6 +119,7 @@ class FlattenedImage(Image):
             there = record._replace(size=min(record.size, max(0, self._stream.size - at)))
             if there.size:
                 self._chain_for(there.off, at).append(there, at)
+                covered.add(there.off, there.off + there.size)
                 self.size = max(self.size, there.off + there.size)
             if there != record:
                 break
@@ -127,6 +130,7 @@ class FlattenedImage(Image):
                 "its sender was stopped, or the copy was, before anything had come",
             )  # fmt: skip
         self.is_cut_off = True
+        self.gaps = covered.gaps()
 
     def _chain_for(self, off: int, at: int) -> _Chain:
         """The chain that ends nearest before ``off``."""

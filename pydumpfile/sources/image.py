@@ -6,7 +6,9 @@ from __future__ import annotations
 import abc
 import os
 import stat
+from collections.abc import Sequence
 
+from pydumpfile.pfn import Range
 from pydumpfile.sources.filebytes import FileBytes, open_bytes
 
 
@@ -18,6 +20,9 @@ class Image(abc.ABC):
     """Bytes of it; 0 where the file does not say, as some of /proc do not."""
     is_cut_off: bool = False
     """It says itself that it has no end."""
+    gaps: Sequence[Range] = ()
+    """If so, the bytes of it that have not come though others have, behind them; they read as
+    zeros."""
 
     @abc.abstractmethod
     def read(self, off: int, size: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import Optional, Protocol
 from pydumpfile.decoders import FLAGS
 from pydumpfile.errors import FaultError, NotInDumpError
 from pydumpfile.formats.diskdump import Headers
-from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
+from pydumpfile.formats.kdump import DESCRIPTOR_SIZE, without_lacking
 from pydumpfile.pfn import Range
 from pydumpfile.sources.base import LostPageError, UnreadableError
 from pydumpfile.sources.filebytes import WINDOW_SIZE
@@ -82,6 +82,7 @@ class PageStore:
         self._page_size = headers.block_size
         self._first_chunk = headers.own_pfns[0] // _CHUNK_PFNS
         self._n_before = _count(self._held, *headers.own_pfns)
+        self._gaps = [gap for gap in image.gaps if gap[1] > headers.descriptors_off]
         self._zero_off = _NOWHERE
         """Where the page is that all pages of zeros share."""
         self._make_own()
@@ -184,6 +185,8 @@ class PageStore:
         """Those of ``n`` pages from that with ``index`` on; empty ones past the end of the file."""
         off = self._headers.descriptors_off + DESCRIPTOR_SIZE * index
         table = self._image.read(off, DESCRIPTOR_SIZE * n).ljust(DESCRIPTOR_SIZE * n, b"\0")
+        if self._gaps:
+            table = without_lacking(table, off, self._gaps, self._headers.byte_order)
         longs, ints = array("Q", table), array("I", table)
         if self._headers.byte_order != _HOST_ORDER:
             longs.byteswap()

@@ -6,11 +6,14 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pydumpfile.errors import FormatError, TruncatedError, UnsupportedError
 from pydumpfile.formats import flattened
 from pydumpfile.formats.flattened import (
     MAX_FILE_SIZE,
+    Covered,
     Record,
     check_header,
     copies_until_found,
@@ -78,3 +81,24 @@ def test_one_copy_crash_would_never_see() -> None:
     for n_records in range(1, 100):
         records = [(0, b"old")] + [(10 * i, b"data") for i in range(1, n_records)] + [(0, b"new")]
         assert CrashView(records).read(0, 3) == b"old"
+
+
+@given(spans=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30))
+def test_what_has_come_by_counting_bytes(spans: list[tuple[int, int]]) -> None:
+    covered, there = Covered(), set()
+    for start, size in spans:
+        covered.add(start, start + size)
+        there.update(range(start, start + size))
+    missing = [off for off in range(max(there, default=0)) if off not in there]
+    gaps = covered.gaps()
+    assert [off for start, end in gaps for off in range(start, end)] == missing
+    assert all(before[1] < after[0] for before, after in zip(gaps, gaps[1:]))
+
+
+def test_what_has_come_in_no_order_is_not_told() -> None:
+    """Nor remembered."""
+    covered = Covered()
+    for i in range(5000):
+        covered.add(10 * i, 10 * i + 1)
+        assert len(covered._starts) == len(covered._ends) <= 1024
+    assert covered.gaps() == ()
