@@ -34,7 +34,7 @@ from pydumpfile.errors import (
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import Target
 from tests.conftest import MIB
-from tests.sinks.flattened_reader import END_MARK, HEADER, file_of, stream_of
+from tests.sinks.flattened_reader import END_MARK, HEADER, come, file_of, stream_of
 
 Records = list[tuple[int, bytes]]
 RECORDS = st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=5000)), max_size=12)
@@ -117,22 +117,44 @@ def is_marked(path: Path, start: bytes) -> bool:
     return bool(head[at] & bit)
 
 
+USABLE_FROM = {KDUMP_START: 432, ELF_START: 52}
+"""How much of the start of a dump it takes to know one: up to what is marked."""
+
+
 @pytest.mark.parametrize("start", [KDUMP_START, ELF_START, b"a format unheard of"])
 def test_a_stream_that_ends_early(tmp_path: Path, start: bytes) -> None:
-    """After any byte: an error at once, and the file is kept, and marked."""
-    stream = stream_of([(0, start), (9000, b"data"), (5000, b"more"), (0, start)])
+    """After any byte: an error at once, and whatever came is in the file, which is marked."""
+    records = [(0, start), (9000, b"data"), (5000, b"more"), (0, start)]
+    stream, path = stream_of(records), tmp_path / "file"
     for size in range(len(stream)):
         if 100 < size < 4000:
             continue
-        path = tmp_path / "file"
         path.unlink(missing_ok=True)
         with pytest.raises(FormatError) as caught:
             rearranged(stream[:size], path)
         assert size < 16 or isinstance(caught.value, TruncatedError)
-        assert path.exists() == (size >= 4096)
-        if size >= 4096:
+        there = size >= 4112 + USABLE_FROM.get(start, len(start))
+        assert path.exists() == there
+        if there:
             assert is_marked(path, start), size
-    assert b"more" in path.read_bytes()
+            expected = file_of(come(records, size))
+            assert path.stat().st_size == len(expected)
+            assert path.read_bytes()[4096:] == expected[4096:]
+            kept = (
+                "marked incomplete" if start in USABLE_FROM else "but without the start of a dump"
+            )
+            assert f"; what came is kept, {kept}" in str(caught.value)
+        elif size >= 4096:
+            assert "nothing that is of use has come, and no file was written" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [4096, 4100, 4112, 4112 + 431])
+def test_what_is_there_survives_a_stream_with_nothing_of_use(tmp_path: Path, size: int) -> None:
+    stream, path = stream_of([(0, KDUMP_START), (5000, b"data")]), tmp_path / "file"
+    path.write_bytes(b"precious")
+    with pytest.raises(TruncatedError, match="no file was written"):
+        rearranged(stream[:size], path)
+    assert path.read_bytes() == b"precious"
 
 
 def test_a_process_killed_at_any_time(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ def file_of(records: Iterable[tuple[int, bytes]]) -> bytes:
     return bytes(file)
 
 
+def come(records: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:
+    """What the first ``size`` bytes of a stream of ``records`` have of them."""
+    at = len(HEADER)
+    for off, data in records:
+        at += 16
+        if data[: max(0, size - at)]:
+            yield off, data[: max(0, size - at)]
+        at += len(data)
+
+
 class CrashView:
     """The file as crash reads it from an ordered list of records: by bisection, holes are zeros."""
 

@@ -25,7 +25,7 @@ from tests.builders import diskdump
 from tests.builders.diskdump import Spec
 from tests.builders.elfcore import note
 from tests.decompress import LZO, SNAPPY, ZLIB
-from tests.sinks.flattened_reader import END_MARK, HEADER, file_of, stream_of
+from tests.sinks.flattened_reader import END_MARK, HEADER, come, file_of, stream_of
 from tests.sinks.kdump_reader import Dump
 from tests.sources.rawelf import Segment, raw_elf
 from tests.sources.test_kdump import check, content, packed, some_pages
@@ -172,16 +172,9 @@ def test_what_has_come_of_a_stream_that_was_cut_off(
     stream = stream_of(records)
     first, end = len(HEADER) + 16 + 1, len(stream)
     left = first + int(cut * (end - first))
-    come: Records = []
-    at = len(HEADER)
-    for off, data in records:
-        at += 16
-        if data[: max(0, left - at)]:
-            come.append((off, data[: max(0, left - at)]))
-        at += len(data)
     with image_of(tmp_path_factory.getbasetemp() / "cut", stream[:left]) as image:
         assert image.is_cut_off
-        assert image.read(0, image.size + 1) == file_of(come)
+        assert image.read(0, image.size + 1) == file_of(come(records, left))
 
 
 def open_stream(tmp_path: Path, stream: bytes) -> None:
