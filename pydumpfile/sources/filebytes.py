@@ -5,9 +5,9 @@ Mapping is what makes /proc/vmcore fast: the kernel maps a whole window at once,
 remaps page by page for read(2). For an ordinary file it saves the copy, but a page that cannot be
 read then kills the process with SIGBUS. So a mapped ordinary file is populated by
 MADV_POPULATE_READ first (Linux 5.14), which reports such a page as an error and is the faster way
-to fault pages in; a kernel without it gets pread. Before Linux 6.9 (commit 631426ba1d45) the call
-tries a page that cannot be read for ever, so sendfile(2) to /dev/null, which copies nothing, has to
-succeed on the same pages before.
+to fault pages in; a kernel without it gets pread. Before Linux 6.9 the call tries a page that
+cannot be read for ever, so there sendfile(2) to /dev/null, which copies nothing, has to succeed on
+the same pages before.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from pydumpfile.pfn import Range, align_down, align_up
 WINDOW_SIZE = 8 << 20
 """The most that one view may span, and so the most of a file that is mapped or buffered at once."""
 _MADV_POPULATE_READ = 22
+_POPULATING_ENDS = (6, 9)
+"""The running kernel's release since which MADV_POPULATE_READ gives up on a page that cannot be
+read (commit 631426ba1d45). Nothing but this number tells: to try it takes a broken disk."""
 _SPARSE = 16
 """Of so many bytes one is wanted: then to map it costs more than to copy it."""
 _MOST_TOUCHED = 1 << 20
@@ -71,9 +74,12 @@ class ReadFile(FileBytes):
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         if size > len(self._buffer):
             self._buffer = room_for(size)
+        buffer, fd = self._buffer, self.fd
         for start, end in wanted if wanted is not None else ((0, size),):
-            self.read_into(off + start, self._buffer[start:end])
-        return self._buffer[:size]
+            piece = buffer[start:end]
+            if os.preadv(fd, (piece,), off + start) < end - start:
+                self.read_into(off + start, piece)
+        return buffer[:size]
 
     def drop_views(self) -> None:
         self._buffer = memoryview(b"")
@@ -84,21 +90,29 @@ class _FewBytes(ReadFile):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._touched = 0
+        self._places: Optional[Sequence[Range]] = None
+        """What was asked for last: often the next is the same, elsewhere in the file."""
+        self._touched: set[int] = set()
+        """Pages of the buffer that are resident, by number."""
 
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         ranges = wanted if wanted is not None else ((0, size),)
-        touched = sum(
-            align_up(end, _GRANULE) - align_down(start, _GRANULE) for start, end in ranges
-        )
-        if self._touched + touched > _MOST_TOUCHED:
-            self.drop_views()
-        self._touched += touched
+        if ranges != self._places:
+            pages = {
+                page
+                for start, end in ranges
+                for page in range(start // _GRANULE, -(-end // _GRANULE))
+            }
+            if len(pages | self._touched) > _MOST_TOUCHED // _GRANULE:
+                self.drop_views()
+            self._touched |= pages
+            self._places = ranges
         return super().view(off, size, ranges)
 
     def drop_views(self) -> None:
         super().drop_views()
-        self._touched = 0
+        self._places = None
+        self._touched = set()
 
 
 class MappedFile(FileBytes):
@@ -124,7 +138,8 @@ class MappedFile(FileBytes):
         if self._populate:
             for start, end in wanted if wanted is not None else ((0, size),):
                 page = align_down(at + start, _GRANULE)
-                _bring_in(self.fd, off + start, off + end)
+                if not _populating_ends():
+                    _bring_in(self.fd, off + start, off + end)
                 self._window.madvise(_MADV_POPULATE_READ, page, at + end - page)
         return memoryview(self._window)[at : at + size]
 
@@ -195,6 +210,16 @@ def _bring_in(fd: int, off: int, end_off: int) -> None:
         if n == 0:
             raise OSError(errno.EFAULT, "the file ends here")
         off += n
+
+
+@functools.cache
+def _populating_ends() -> bool:
+    """Whether a page that cannot be read makes MADV_POPULATE_READ fail, on the running kernel."""
+    try:
+        major, minor = os.uname().release.split("-")[0].split(".")[:2]
+        return (int(major), int(minor)) >= _POPULATING_ENDS
+    except ValueError:  # a release of somebody's own making
+        return False
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -61,6 +62,7 @@ def bad_page(monkeypatch: pytest.MonkeyPatch) -> None:
         return sendfile(out, fd, off, size)
 
     monkeypatch.setattr(filebytes.os, "sendfile", failing)
+    monkeypatch.setattr(filebytes, "_populating_ends", lambda: False)
     monkeypatch.setattr(filebytes.mmap, "mmap", NotedMapping)
     monkeypatch.setattr(NotedMapping, "populated", [])
 
@@ -93,6 +95,36 @@ def test_a_bad_page_is_an_error(fd: int, off: int, size: int) -> None:
     with pytest.raises(OSError, match="Input/output error"):
         file.view(off, size)
     assert NotedMapping.populated == before
+
+
+def test_a_bad_page_fails_to_be_populated(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that is known to end, nothing is done before."""
+
+    class Failing(mmap.mmap):
+        def madvise(self, option: int, *where: int) -> None:
+            if where and where[0] <= BAD_OFF < sum(where):
+                raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+            super().madvise(option, *where)
+
+    file = open_bytes(fd)
+    monkeypatch.setattr(filebytes.mmap, "mmap", Failing)
+    monkeypatch.setattr(filebytes, "_populating_ends", lambda: True)
+    monkeypatch.delattr(filebytes.os, "sendfile")
+    assert len(file.view(0, BAD_OFF)) == BAD_OFF
+    with pytest.raises(OSError, match="Bad address"):
+        file.view(0, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("release", "ends"),
+    [("6.1.0-56-cloud-amd64", False), ("6.8", False), ("6.9.0", True), ("6.12+", False),
+     ("7.0-rc1", True), ("6.12.117+deb12-cloud-amd64", True), ("mine", False)],
+)  # fmt: skip
+def test_since_when_populating_ends(
+    release: str, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filebytes.os, "uname", lambda: SimpleNamespace(release=release))
+    assert filebytes._populating_ends.__wrapped__() is ends
 
 
 @pytest.mark.usefixtures("bad_page")
