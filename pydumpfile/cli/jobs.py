@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 from pydumpfile.budget import affordable_threads, look_around, shortage
@@ -16,7 +17,7 @@ from pydumpfile.codecs import AUTO, NAMES, available, make_codec
 from pydumpfile.dump import Statistics, dump_vmcore
 from pydumpfile.errors import FaultError, MissingFactError, OutputError
 from pydumpfile.filter.filter_in import FilterIn
-from pydumpfile.filter.level import Level
+from pydumpfile.filter.level import MAX_LEVEL, Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
 from pydumpfile.sinks import STDOUT, Target
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a smaller dump helps against; the last is -L's too."""
-_WRITE_LESS = "a smaller dump may fit (-d 31, -z)"
 
 
 _INCOMPLETE = "This is an incomplete dumpfile, but might analyzable."
@@ -187,7 +187,8 @@ def _dump_with_retries(
             if target.fd is not None or next_level is None:
                 if target.fd is None and not target.dry_run:
                     console.say(_INCOMPLETE)
-                error.message += f"; {_WRITE_LESS}"
+                tried = levels[: levels.index(level) + 1]
+                error.message += _write_less(vmcore, options, tried, compression)
                 raise
             console.say(f"Retry to create a dumpfile by dump_level({next_level}).")
             warning = f"no space for a dump of level {level}: trying again at level {next_level}"
@@ -197,6 +198,19 @@ def _dump_with_retries(
             if progress:
                 progress.close()
     raise AssertionError("parse() gives at least one level")
+
+
+def _write_less(vmcore: Vmcore, options: Options, tried: Sequence[int], compression: str) -> str:
+    """What would have made the dump smaller and was not asked for; empty if there is nothing."""
+    ways = []
+    before = vmcore.source.dump_level or 0
+    if all(level | before != MAX_LEVEL for level in tried):
+        ways.append(f"-d {MAX_LEVEL}")
+    if options.elf:
+        ways.append("-z instead of -E")
+    elif compression == "none":
+        ways.append("-z")
+    return f"; a smaller dump may fit ({', '.join(ways)})" if ways else ""
 
 
 def _dump_elf(

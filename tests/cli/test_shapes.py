@@ -182,6 +182,31 @@ class TestLimit:
         assert b"Can't write the dump file(STDOUT). Size limit(1048576)" in captured.err
         assert b"Retry" not in captured.err and INCOMPLETE.encode() not in captured.err
 
+    @pytest.mark.parametrize(
+        ("options", "advice"),
+        [("", "-d 31, -z"), ("-d 31", "-z"), ("-z", "-d 31"), ("-c -d 1", "-d 31"),
+         ("-d 31 -z", ""), ("-l -d 1,31", ""), ("-E", "-d 31, -z instead of -E"), ("-E -d 31", "-z instead of -E"),
+         ("-F -z", "-d 31"), ("-F -z -d 1,31", "-d 31")],
+    )  # fmt: skip
+    def test_only_what_was_not_done_is_advised(
+        self, small: BuiltCore, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: str,
+        advice: str,
+    ) -> None:  # fmt: skip
+        """Of several levels those that were tried; on a pipe, only one is."""
+        given = options.split()
+        names = [small.path] if "-F" in given else [small.path, tmp_path / "dump"]
+        run("-L", "20K", *given, *names, status=10)
+        end = f"; a smaller dump may fit ({advice})" if advice else ""
+        assert capfd.readouterr().err.endswith(f"the 20480 bytes of -L{end}\n")
+
+    def test_nor_what_the_dump_was_written_with(
+        self, small: BuiltCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """That level 31 is not given does not mean that there was more to be left out."""
+        run("-d", 31, small.path, tmp_path / "first")
+        run("-z", "-L", "20K", tmp_path / "first", tmp_path / "second", status=10)
+        assert capsys.readouterr().err.endswith("the 20480 bytes of -L\n")
+
 
 class TestDryRun:
     """Everything is told, nothing is written."""
