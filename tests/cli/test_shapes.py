@@ -185,7 +185,8 @@ class TestLimit:
     @pytest.mark.parametrize(
         ("options", "advice"),
         [("", "-d 31, -z"), ("-d 31", "-z"), ("-z", "-d 31"), ("-c -d 1", "-d 31"),
-         ("-d 31 -z", ""), ("-l -d 1,31", ""), ("-E", "-d 31, -z instead of -E"), ("-E -d 31", "-z instead of -E"),
+         ("-d 31 -z", ""), ("-l -d 1,31", ""), ("-E", "-d 31, -z instead of -E"),
+         ("-E -d 31", "-z instead of -E"),
          ("-F -z", "-d 31"), ("-F -z -d 1,31", "-d 31")],
     )  # fmt: skip
     def test_only_what_was_not_done_is_advised(
