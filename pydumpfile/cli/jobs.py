@@ -20,7 +20,7 @@ from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.level import MAX_LEVEL, Level
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.report.summary import format_size, summary
-from pydumpfile.sinks import STDOUT, Target
+from pydumpfile.sinks import STDOUT, Target, check_target
 
 if TYPE_CHECKING:
     from pydumpfile.progress import Progress
@@ -37,12 +37,14 @@ _INCOMPLETE = "This is an incomplete dumpfile, but might analyzable."
 def write_dump(options: Options, console: Console) -> int:
     """VMCORE to DUMPFILE, at the first level for which there is space."""
     stopwatch = _stopwatch() if options.profile else None
+    target = _target(options, options.outputs, options.flattened)
     with open_vmcore(options, console) as vmcore:
+        _refuse(vmcore, target, options)
         console.say(_headline(vmcore))
         _tell_description(vmcore, console)
         if options.vtop is not None:
             _show_walk(vmcore, options.vtop, console)
-        statistics = _dump_with_retries(vmcore, options, console, stopwatch)
+        statistics = _dump_with_retries(vmcore, target, options, console, stopwatch)
     for warning in statistics.warnings:
         console.warn(warning)
     console.say(summary(statistics))
@@ -67,6 +69,7 @@ def write_log(options: Options, console: Console) -> int:
 
     target = _target(options, options.outputs, flattened=False)
     with open_vmcore(options, console) as vmcore:
+        check_target(target, *vmcore.files)
         _tell_description(vmcore, console)
         log = write_log_file(vmcore, target, options.partial_dmesg)
     if log.unreadable:
@@ -145,6 +148,15 @@ def show_version(console: Console) -> int:
     return 0
 
 
+def _refuse(vmcore: Vmcore, target: Target, options: Options) -> None:
+    """What cannot be done, before anything is said of how it is done."""
+    check_target(target, *vmcore.files)
+    if options.elf:
+        from pydumpfile.elfdump import elf_source_of  # noqa: PLC0415
+
+        elf_source_of(vmcore)
+
+
 def _show_walk(vmcore: Vmcore, vaddr: int, console: Console) -> None:
     """For ``--vtop``; the dump is written all the same."""
     from pydumpfile.report.walk import walk  # noqa: PLC0415
@@ -156,10 +168,11 @@ def _show_walk(vmcore: Vmcore, vaddr: int, console: Console) -> None:
 
 
 def _dump_with_retries(
-    vmcore: Vmcore, options: Options, console: Console, stopwatch: Optional[Stopwatch]
-) -> Statistics:
+    vmcore: Vmcore, target: Target, options: Options, console: Console,
+    stopwatch: Optional[Stopwatch],
+) -> Statistics:  # fmt: skip
     """A full disk is only the end at the last level of ``-d 1,31``; a pipe has no second try."""
-    levels, target = options.levels, _target(options, options.outputs, options.flattened)
+    levels = options.levels
     spare = look_around()
     n_threads = affordable_threads(spare, options.n_threads, options.max_rss)
     lacking = shortage(spare, options.max_rss)

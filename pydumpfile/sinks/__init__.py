@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from pydumpfile.errors import UsageError
-from pydumpfile.sinks.base import Input, Output
+from pydumpfile.sinks.base import Input, Output, check_creatable
 from pydumpfile.sinks.file import OutputFile
-from pydumpfile.sinks.flattened import FlattenedStream
+from pydumpfile.sinks.flattened import FlattenedStream, check_stream
 
 STDOUT = "STDOUT"
 """What messages call descriptor 1, in makedumpfile as well."""
@@ -45,6 +45,18 @@ def open_output(target: Target, *inputs: Input) -> Output:
     output = _open(target, inputs)
     output.size_limit = target.size_limit
     return output
+
+
+def check_target(target: Target, *inputs: Input) -> None:
+    """Raise what :func:`open_output` would, as far as that is known without touching anything."""
+    if target.dry_run:
+        return
+    if target.fd is not None:
+        if target.flattened:
+            check_stream(target.fd, target.path, *inputs)
+        return
+    for path in target.parts or (target.path,):
+        check_creatable(path, target.overwrite, *inputs)
 
 
 def _open(target: Target, inputs: tuple[Input, ...]) -> Output:

@@ -29,9 +29,7 @@ class FlattenedStream(Output):
 
     def __init__(self, fd: int, path: str, *inputs: Input) -> None:
         super().__init__(path)
-        if os.isatty(fd):
-            raise UsageError(f"{path} is a terminal; send the dump to a file or through a pipe")
-        refuse_inputs(fd, path, *inputs)
+        check_stream(fd, path, *inputs)
         self._fd = fd
         self._is_ours = False
         try:
@@ -122,3 +120,10 @@ class FlattenedStream(Output):
             if rest:
                 rest[0] = rest[0][n:]
         self._check_limit(end_off)
+
+
+def check_stream(fd: int, path: str, *inputs: Input) -> None:
+    """Raise UsageError if ``fd``, which messages call ``path``, cannot take a stream."""
+    if os.isatty(fd):
+        raise UsageError(f"{path} is a terminal; send the dump to a file or through a pipe")
+    refuse_inputs(fd, path, *inputs)
