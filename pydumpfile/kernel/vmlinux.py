@@ -19,6 +19,7 @@ from typing import NamedTuple, Optional, Union
 
 from pydumpfile.errors import FormatError, InputError, UnsupportedError
 from pydumpfile.formats import elf
+from pydumpfile.sources.image import open_seekable
 
 _ADVICE = "give the vmlinux of the kernel's debug package"
 
@@ -96,7 +97,7 @@ class Vmlinux:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            with open(path, "rb") as file:
+            with open(open_seekable(path), "rb") as file:
                 if not os.path.getsize(path):
                     raise self.not_a_vmlinux(0, "an ELF file", "nothing: it is empty")
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)

@@ -18,6 +18,13 @@ _ADVICE = {
     errno.EPIPE: "whoever was to read it has gone",
 }
 
+_KINDS = {
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
 Bytes = Union[bytes, bytearray, memoryview]
 Input = Union[str, int]
 """A file that is read: its path or descriptor."""
@@ -117,14 +124,14 @@ def create(path: str, overwrite: bool, *inputs: Input) -> int:
     :raises UsageError: it is no regular file, or one of the inputs.
     """
     refuse_inputs(path, path, *inputs)
+    _refuse_other_kinds(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
     try:
         fd = os.open(path, flags, 0o600)
     except OSError as error:
         raise output_error(path, error, "creating the dump") from error
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UsageError(f"{path}: a dump can only be written to a regular file")
+        _refuse_other_kinds(path, fd)  # it may be another one by now
         os.ftruncate(fd, 0)
         os.fchmod(fd, 0o600)  # all of a machine's secrets are in there
     except BaseException:
@@ -136,6 +143,7 @@ def create(path: str, overwrite: bool, *inputs: Input) -> int:
 def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
     """Raise what :func:`create` would, as far as that is known without touching anything."""
     refuse_inputs(path, path, *inputs)
+    _refuse_other_kinds(path)
     try:
         if os.path.lexists(path) and not overwrite:
             raise FileExistsError(errno.EEXIST, "exists")
@@ -144,12 +152,30 @@ def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
             os.stat(os.path.join(directory, ""))  # that it is one
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable")
-        elif stat.S_ISREG(os.stat(path).st_mode):
-            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         else:
-            raise UsageError(f"{path}: a dump can only be written to a regular file")
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise output_error(path, error, "creating the dump") from error
+
+
+def _refuse_other_kinds(path: str, fd: Optional[int] = None) -> None:
+    """Raise UsageError if ``path`` is there and no regular file.
+
+    Looked at before it is opened: of some devices and pipes that alone does something, or waits.
+
+    :param fd: ``path``, opened.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path if fd is None else fd).st_mode)
+    except OSError:
+        return  # it is to be created, or to open it says what is wrong
+    if kind == stat.S_IFDIR:
+        raise UsageError(f"{path} is a directory; name the file in it that is to be written")
+    if kind != stat.S_IFREG:
+        raise UsageError(
+            f"{path} is {_KINDS[kind]}, and only a regular file can be written; a device or pipe "
+            "takes a stream, of -F"
+        )
 
 
 def refuse_inputs(target: Input, name: str, *inputs: Input) -> None:

@@ -19,7 +19,7 @@ from pydumpfile.formats.flattened import SIGNATURE as FLATTENED_SIGNATURE
 from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
 from pydumpfile.sources.base import Source
 from pydumpfile.sources.elf import ElfSource
-from pydumpfile.sources.image import FileImage, Image
+from pydumpfile.sources.image import FileImage, Image, advice_on_opening, open_seekable
 
 __all__ = ["Source", "open_source"]
 
@@ -47,11 +47,11 @@ def open_source(path: Union[str, Sequence[str]], use_mmap: bool = True) -> Sourc
 
 def _open_file(path: str, use_mmap: bool) -> Source:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_seekable(path)
     except OSError as error:
         from pydumpfile.sources.kcore import advice  # noqa: PLC0415
 
-        hint = advice(path, error.errno)
+        hint = advice(path, error.errno) or advice_on_opening(error)
         raise InputError(path, error.errno, "opening the memory image", hint) from error
     try:
         return _open_image(FileImage(fd, path), use_mmap)

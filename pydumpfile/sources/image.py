@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import abc
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -62,3 +63,21 @@ class FileImage(Image):
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def open_seekable(path: str) -> int:
+    """Open a file that is to be read in any order; its descriptor.
+
+    :raises OSError: it cannot be opened. ESPIPE: it is a pipe, the writer of which nobody waits
+        for.
+    """
+    if stat.S_ISFIFO(os.stat(path).st_mode):
+        raise OSError(errno.ESPIPE, "a pipe")
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def advice_on_opening(error: OSError) -> str:
+    """What to do about a file that could not be opened; empty if there is nothing to be said."""
+    if error.errno == errno.ESPIPE:
+        return "a pipe can be read but once; save what comes out of it to a file"
+    return ""

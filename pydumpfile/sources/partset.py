@@ -23,7 +23,7 @@ from pydumpfile.errors import (
 from pydumpfile.formats.diskdump import START_SIZE, Headers, pack_sub_header, parse_headers
 from pydumpfile.formats.incomplete import mark_incomplete
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE, DUMP_DH_COMPRESSED_INCOMPLETE
-from pydumpfile.sources.image import FileImage
+from pydumpfile.sources.image import FileImage, advice_on_opening, open_seekable
 
 TABLE_SIZE = 2730 * DESCRIPTOR_SIZE
 """Bytes of descriptors taken at once, just under 64 KiB."""
@@ -97,9 +97,10 @@ class Part:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_seekable(path)
         except OSError as error:
-            raise InputError(path, error.errno, "opening a part of the dump") from error
+            hint = advice_on_opening(error)
+            raise InputError(path, error.errno, "opening a part of the dump", hint) from error
         try:
             self.image = FileImage(fd, path)
             self.size = self.image.size

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -83,16 +85,43 @@ def test_the_input_is_never_the_output(
     assert core.read_bytes() == b"memory"
 
 
-@pytest.mark.parametrize("kind", ["fifo", "/dev/null"])
-def test_only_regular_files(core: Path, tmp_path: Path, kind: str) -> None:
-    target = Path(kind)
-    if kind == "fifo":
-        target = tmp_path / "fifo"
-        os.mkfifo(target)
-    with pytest.raises(UsageError, match="regular file"):
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("fifo", "a pipe"), ("/dev/null", "a character device"), ("socket", "a socket"),
+     ("directory", "a directory")],
+)  # fmt: skip
+def test_only_regular_files(
+    core: Path, tmp_path: Path, name: str, kind: str, overwrite: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nothing else is so much as opened, nor is what a link leads to."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    os.mkdir("directory")
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind("socket")
+    os.symlink(name, "link")
+    monkeypatch.setattr(os, "open", None)
+    for target in (name, "link"):
+        with pytest.raises(UsageError, match=f"{target} is {kind}"):
+            OutputFile(target, overwrite, str(core))
+
+
+def test_a_file_that_becomes_another(
+    core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it was looked at: the one that was opened counts."""
+    target = tmp_path / "dump"
+    open_file = os.open
+
+    def exchanged(path: str, flags: int, mode: int) -> int:
+        os.mkfifo(path)
+        return open_file(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", exchanged)
+    with pytest.raises(UsageError, match="is a pipe"):
         OutputFile(str(target), True, str(core))
-    with pytest.raises(OutputError):
-        OutputFile(str(target), False, str(core))
 
 
 @pytest.mark.parametrize(
@@ -102,11 +131,6 @@ def test_places_that_are_not_there(core: Path, tmp_path: Path, name: str, number
     with pytest.raises(OutputError) as caught:
         OutputFile(str(tmp_path / name), False, str(core))
     assert caught.value.errno == number
-
-
-def test_a_directory(core: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError):
-        OutputFile(str(tmp_path), True, str(core))
 
 
 def test_a_full_disk(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
