@@ -37,7 +37,8 @@ from tests.conftest import MIB
 from tests.sinks.flattened_reader import END_MARK, HEADER, come, file_of, stream_of
 
 Records = list[tuple[int, bytes]]
-RECORDS = st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=5000)), max_size=12)
+RECORD = st.tuples(st.integers(0, 9000), st.binary(max_size=5000))
+RECORDS = st.lists(RECORD.filter(lambda record: record != (0, b"")), max_size=12)
 
 KDUMP_START = (
     b"KDUMP   ".ljust(424, b"\x11") + struct.pack("<II", 0x20, 4096) + bytes(32)
@@ -146,6 +147,32 @@ def test_a_stream_that_ends_early(tmp_path: Path, start: bytes) -> None:
             assert f"; what came is kept, {kept}" in str(caught.value)
         elif size >= 4096:
             assert "nothing that is of use has come, and no file was written" in str(caught.value)
+
+
+@pytest.mark.parametrize("from_pipe", [False, True])
+def test_a_disk_that_nobody_wrote_on_is_not_read_to_its_end(
+    tmp_path: Path, from_pipe: bool
+) -> None:
+    """Which would take hours, 16 bytes at a time."""
+    records = [(0, KDUMP_START), (5000, b"data")]
+    stream = stream_of(records)[:-16] + bytes(50_000)
+    path = tmp_path / "stream"
+    path.write_bytes(stream)
+    with piped(stream) if from_pipe else closing_fd(path) as fd:
+        with pytest.raises(TruncatedError, match="found zeros; its sender was stopped; what came"):
+            rearrange(fd, Target(str(tmp_path / "file")))
+        assert len(os.read(fd, 1 << 20)) > 0
+    assert is_marked(tmp_path / "file", KDUMP_START)
+    assert (tmp_path / "file").read_bytes()[5000:] == b"data"
+
+
+@contextmanager
+def closing_fd(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("size", [4096, 4100, 4112, 4112 + 431])

@@ -31,6 +31,8 @@ RECORD_SIZE = _RECORD.size
 assert RECORD_SIZE == 16
 
 END_MARK = _RECORD.pack(-1, -1)
+NOTHING = bytes(RECORD_SIZE)
+"""What a disk has that nobody wrote on: a stream there has ended. No writer has such a record."""
 _MAX_COVERED_RANGES = 1 << 10
 """Far more than any writer's records make, as they ascend in a few places by turns."""
 MAX_FILE_SIZE = 1 << 50
@@ -74,10 +76,13 @@ def check_header(header: bytes, path: str) -> None:
 def unpack_record(data: bytes, at: int, path: str) -> Optional[Record]:
     """The record whose 16 bytes lie at ``at`` of the stream; None for the end mark.
 
-    :raises FormatError: no writer would write that.
+    :raises FormatError: no writer would write that. TruncatedError: nobody wrote anything.
     """
     if data == END_MARK:
         return None
+    if data == NOTHING:
+        expected = "a record, or at last an end mark"
+        raise TruncatedError(path, at, expected, "zeros", "its sender was stopped")
     record = Record(*_RECORD.unpack(data))
     if record.off < 0 or record.size < 0 or record.off + record.size > MAX_FILE_SIZE:
         expected = f"a record inside a file of at most {MAX_FILE_SIZE:#x} bytes, or the end mark"

@@ -17,6 +17,7 @@ from typing import NamedTuple, Optional
 from pydumpfile.errors import FormatError, InputError, TruncatedError
 from pydumpfile.formats.flattened import (
     HEADER_SIZE,
+    NOTHING,
     RECORD_SIZE,
     Covered,
     Record,
@@ -110,7 +111,7 @@ class FlattenedImage(Image):
         at = HEADER_SIZE
         while True:
             head = self._stream.read(at, RECORD_SIZE)
-            if len(head) < RECORD_SIZE:
+            if len(head) < RECORD_SIZE or head == NOTHING:
                 break
             record = unpack_record(head, at, self.path)
             if record is None:

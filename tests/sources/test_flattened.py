@@ -42,7 +42,10 @@ def image_of(path: Path, stream: bytes) -> Iterator[FlattenedImage]:
 
 @pytest.mark.parametrize("use_mmap", [True, False], ids=["mmap", "pread"])
 @given(
-    records=st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=40)), max_size=12),
+    records=st.lists(
+        st.tuples(st.integers(0, 200), st.binary(max_size=40)).filter(lambda r: r != (0, b"")),
+        max_size=12,
+    ),
     spans=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 90)), min_size=1, max_size=6),
 )
 def test_any_records(
@@ -175,6 +178,26 @@ def test_what_has_come_of_a_stream_that_was_cut_off(
     with image_of(tmp_path_factory.getbasetemp() / "cut", stream[:left]) as image:
         assert image.is_cut_off
         assert image.read(0, image.size + 1) == file_of(come(records, left))
+
+
+def test_on_a_disk_that_nobody_wrote_on(tmp_path: Path) -> None:
+    """What comes behind is not read, be it terabytes."""
+    stream = stream_of([(0, b"abc"), (100, b"defg")])[:-16]
+    file = file_of([(0, b"abc"), (100, b"defg")])
+    reads = []
+
+    class Counted(FileImage):
+        def read(self, off: int, size: int) -> bytes:
+            reads.append(off)
+            return super().read(off, size)
+
+    path = tmp_path / "disk"
+    path.write_bytes(stream)
+    os.truncate(path, 1 << 20)
+    with closing(FlattenedImage(Counted(os.open(path, os.O_RDONLY), str(path)))) as image:
+        assert image.is_cut_off
+        assert len(reads) == 4
+        assert image.read(0, 1000) == file
 
 
 def open_stream(tmp_path: Path, stream: bytes) -> None:
