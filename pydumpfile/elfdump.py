@@ -62,20 +62,11 @@ def dump_elf(
     :raises PydumpfileError: one of its kinds; ``target``, if created, is empty or marked incomplete
         then, and a stream has no end mark.
     """
-    source = elf_source_of(vmcore)
-    page_filter = PageFilter(vmcore, level, without_unused_mem_map, as_makedumpfile, filter_in)
-    return _ElfJob(source, page_filter, target, progress, as_makedumpfile).run(stopwatch)
-
-
-def elf_source_of(vmcore: Vmcore) -> ElfSource:
-    """Where ``vmcore`` was read from.
-
-    :raises UnsupportedError: that is no ELF core.
-    """
     source = vmcore.source
     if not isinstance(source, ElfSource):
         raise UnsupportedError(f"{source.path}: an ELF core (-E) of what is none itself")
-    return source
+    page_filter = PageFilter(vmcore, level, without_unused_mem_map, as_makedumpfile, filter_in)
+    return _ElfJob(source, page_filter, target, progress, as_makedumpfile).run(stopwatch)
 
 
 class _ElfJob:

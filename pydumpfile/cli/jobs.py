@@ -39,7 +39,7 @@ def write_dump(options: Options, console: Console) -> int:
     stopwatch = _stopwatch() if options.profile else None
     target = _target(options, options.outputs, options.flattened)
     with open_vmcore(options, console) as vmcore:
-        _refuse(vmcore, target, options)
+        check_target(target, *vmcore.files)
         console.say(_headline(vmcore))
         _tell_description(vmcore, console)
         if options.vtop is not None:
@@ -146,15 +146,6 @@ def show_version(console: Console) -> int:
             lines.append(f"{name}\t{state}")
     console.product("\n".join(lines))
     return 0
-
-
-def _refuse(vmcore: Vmcore, target: Target, options: Options) -> None:
-    """What cannot be done, before anything is said of how it is done."""
-    check_target(target, *vmcore.files)
-    if options.elf:
-        from pydumpfile.elfdump import elf_source_of  # noqa: PLC0415
-
-        elf_source_of(vmcore)
 
 
 def _show_walk(vmcore: Vmcore, vaddr: int, console: Console) -> None:

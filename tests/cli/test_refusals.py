@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What cannot be done is refused before a word is said of how it is done."""
+"""An output that cannot be had is refused before a word is said of the dump."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ def refused(capsys: pytest.CaptureFixture[str], program: str, arguments: Sequenc
     ("options", "reason"),
     [("-d 31", "File exists; give -f"), ("-D -d 31", "File exists"),
      ("--compress=auto", "File exists"), ("--vtop ffffffff81000000", "File exists"),
-     ("-E -f", "an ELF core (-E) of what is none itself is not supported"),
      ("--split -f", "the output needs another name"), ("-D --dump-dmesg", "File exists")],
 )  # fmt: skip
 def test_by_the_output(
