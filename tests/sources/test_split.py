@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -148,6 +150,17 @@ def test_another_for_another_thread(tmp_path: Path) -> None:
         assert other == b"".join(content(pfn) for pfn in range(64, 84))
 
 
+def test_the_page_that_zero_pages_share_is_known(tmp_path: Path) -> None:
+    """In each part: once that is open, it is not looked at again."""
+    pages = some_pages()
+    paths = write_parts(tmp_path, Spec(pages, zero_shared=True))
+    data_off = 2 * PAGE + 2 * 4 * PAGE + 24 * sum(page is not None for page in pages.values())
+    with opened(paths) as source:
+        for path in paths:
+            change(path, data_off, b"x" * PAGE)
+        check(source, pages)
+
+
 def test_one_part_is_mapped_at_a_time(tmp_path: Path) -> None:
     """However many there are, and for each thread."""
     paths = write_parts(tmp_path, Spec({pfn: content(pfn) for pfn in range(400)}, status=0),
@@ -165,7 +178,9 @@ def test_one_part_is_mapped_at_a_time(tmp_path: Path) -> None:
         assert mapped() == {paths[4], paths[-1]}
         source.read_page(33, 12)
         assert mapped() == {paths[4], paths[1]}
+        twin.read_page(33, 12)
         source.drop_views()
+        assert mapped() == {paths[1]}
         twin.drop_views()
         assert mapped() == set()
 
@@ -210,6 +225,14 @@ def test_memory_does_not_grow_with_the_machine(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 6 << 20  # of which 3 are two pieces of bitmaps that are compared
+
+
+def test_closing_lets_go_of_all_parts(tmp_path: Path) -> None:
+    gc.collect()
+    before = sorted(os.listdir("/proc/self/fd"))
+    with opened(write_parts(tmp_path, Spec(some_pages()))):
+        assert len(os.listdir("/proc/self/fd")) == len(before) + len(ENDS)
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 class TestIncompleteParts:
@@ -308,6 +331,7 @@ class TestRefused:
 
     @pytest.fixture(autouse=True)
     def _nothing_left_open(self) -> Iterator[None]:
+        gc.collect()  # windows of tests before, each with a descriptor of its own
         before = len(list(Path("/proc/self/fd").iterdir()))
         yield
         assert len(list(Path("/proc/self/fd").iterdir())) == before
@@ -340,7 +364,7 @@ class TestRefused:
          ({"notes": NOTES[:-4] + b"!\0\0\0"}, "notes"),
          ({"pages": {**some_pages(), 41: bytes(PAGE)}}, "bitmaps"),
          ({"pages": {**some_pages(), 1: None}}, "bitmaps")],
-        ids=str,
+        ids=["time", "level", "CPUs", "release", "codec", "notes", "kept", "existing"],
     )  # fmt: skip
     def test_a_part_of_another_dump(
         self, paths: list[str], tmp_path: Path, other: Mapping[str, object], what: str
