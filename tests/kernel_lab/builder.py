@@ -46,6 +46,8 @@ VARIANTS = {
     "no-hotplug": ("x86", TOUCHED_OBJECTS),
 }
 _STRICT = ("W=1", "KCFLAGS=-Werror")
+# Without this 6.1 sanitizes no file that does not ask for it; 6.12 has no such option, and all are.
+_NOT_EVERYWHERE = {"CONFIG_UBSAN_SANITIZE_ALL=y"}
 # Programs make calls, by the Debian package that has them; packages.txt lists all of them.
 _TOOLS = ("make", "flex", "bison", "bc", "perl")
 _NICENESS = 5
@@ -211,7 +213,7 @@ def _configure(source: KernelSource, build: Path, config: Path, arch: str = "x86
     _make(source.tree.source, f"O={build}", f"ARCH={arch}", all_config, "allnoconfig")
     made = set((build / ".config").read_text("utf-8").splitlines())
     wanted = re.findall(r"^(?:CONFIG_|# CONFIG_.* is not set).*$", config.read_text("utf-8"), re.M)
-    missing = [line for line in wanted if line not in made]
+    missing = [line for line in wanted if line not in made | _NOT_EVERYWHERE]
     if missing:
         raise LabError(f"{source.directory.name} does not take {', '.join(missing)}")
     shutil.copy(config, stamp)
