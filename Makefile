@@ -28,9 +28,10 @@ test: setup lint  ## lint, then all tests, real kernels included (minutes at fir
 quick: setup-quick  ## tests that need no QEMU
 	@$(VENV)/python -m pytest -m 'not lab and not full and not service' $(PYTEST_ARGS)
 
-kernel: setup  ## build the patched kernels of kpatch/ and boot the whole matrix (an hour; the boots each time)
+kernel: setup  ## build the patched kernels of kpatch/ and boot them in every way, those with KASAN and UBSAN too (hours)
 	@$(VENV)/python -m tests.kernel_lab build
 	@$(VENV)/python -m tests.kernel_lab matrix
+	@$(VENV)/python -m tests.kernel_lab lists
 
 compare: setup  ## filtering in the kernel against user space, into docs/comparison.md (hours; COMPARE_ARGS=--quick: minutes)
 	@$(VENV)/python -m tests.kernel_lab compare $(COMPARE_ARGS)
