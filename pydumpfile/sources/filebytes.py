@@ -74,12 +74,9 @@ class ReadFile(FileBytes):
     def view(self, off: int, size: int, wanted: Optional[Sequence[Range]] = None) -> memoryview:
         if size > len(self._buffer):
             self._buffer = room_for(size)
-        buffer, fd = self._buffer, self.fd
         for start, end in wanted if wanted is not None else ((0, size),):
-            piece = buffer[start:end]
-            if os.preadv(fd, (piece,), off + start) < end - start:
-                self.read_into(off + start, piece)
-        return buffer[:size]
+            self.read_into(off + start, self._buffer[start:end])
+        return self._buffer[:size]
 
     def drop_views(self) -> None:
         self._buffer = memoryview(b"")
