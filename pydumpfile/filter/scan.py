@@ -14,6 +14,7 @@ from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
 from pydumpfile.errors import FaultError, PydumpfileError
 from pydumpfile.filter.filter_in import FilterIn
+from pydumpfile.filter.level import Kind
 from pydumpfile.filter.plan import Plan
 from pydumpfile.filter.tally import Tally
 from pydumpfile.kernel.memmap import MemMapPiece
@@ -134,41 +135,30 @@ class UserScan:
     def _judge_block(
         self, piece: MemMapPiece, first_pfn: int, end_pfn: int, window: Bitmap, tally: Tally
     ) -> None:
-        """Judge ``[first_pfn, end_pfn)`` of it: the free blocks it starts with, then the rest."""
-        first_pfn = self._pass_free(piece, first_pfn, end_pfn, window, tally)
-        self._among_free = first_pfn >= end_pfn
-        if not self._among_free:
+        """Judge ``[first_pfn, end_pfn)`` of it; where all before was free that may go on."""
+        n_free, n_pages = tally.left_out[Kind.FREE], end_pfn - first_pfn
+        if self._among_free:
+            self._pass_free(piece, first_pfn, end_pfn, window, tally)
+            first_pfn = max(first_pfn, tally.resume_pfn)
+        if first_pfn < end_pfn:
             # Whole groups, so that every compound head has its second struct page beside it.
             block_pfn = align_down(first_pfn, GROUP_PFNS)
             block_end = min(piece.end_pfn, align_up(end_pfn, GROUP_PFNS))
             pages, lost = self._struct_pages(piece, block_pfn, block_end)
             self._classifier.classify(pages, block_pfn, first_pfn, end_pfn, window, tally)
             tally.unreadable += sum(first_pfn <= pfn < end_pfn and pfn in window for pfn in lost)
+        self._among_free = tally.left_out[Kind.FREE] - n_free >= n_pages
 
     def _pass_free(
         self, piece: MemMapPiece, first_pfn: int, end_pfn: int, window: Bitmap, tally: Tally
-    ) -> int:
-        """Judge the largest free blocks, by nothing but the first struct page of each.
-
-        :return: the pfn where they end.
-        """
+    ) -> None:
+        """Judge the largest free blocks, by nothing but the first struct page of each."""
         step = 1 << max(self._plan.max_order - 1, 0)
-        first_pfn = max(first_pfn, tally.resume_pfn)
-        if not self._plan.max_order or first_pfn % step:
-            return first_pfn
-        # Unless all before was free, one block says whether others are worth a look.
-        stops = (end_pfn,) if self._among_free else (first_pfn + step, end_pfn)
-        for stop_pfn in stops:
-            stop_pfn = min(stop_pfn, end_pfn)
-            if first_pfn < stop_pfn:
-                pages = self._first_struct_pages(piece, first_pfn, stop_pfn, step)
-                if pages is None:
-                    break
-                self._classifier.pass_free(pages, first_pfn, first_pfn, stop_pfn, window, tally)
-            if tally.resume_pfn < stop_pfn:
-                break
-            first_pfn = tally.resume_pfn
-        return max(first_pfn, tally.resume_pfn)
+        if not self._plan.max_order or first_pfn % step or first_pfn < tally.resume_pfn:
+            return
+        pages = self._first_struct_pages(piece, first_pfn, end_pfn, step)
+        if pages is not None:
+            self._classifier.pass_free(pages, first_pfn, first_pfn, end_pfn, window, tally)
 
     def _first_struct_pages(
         self, piece: MemMapPiece, first_pfn: int, end_pfn: int, step: int

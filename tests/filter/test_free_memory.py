@@ -10,19 +10,16 @@ import pytest
 from pydumpfile.errors import FaultError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import Level
-from pydumpfile.filter.scan import UserScan
-from pydumpfile.kernel.memmap import MemMapPiece
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.memory.space import AddressSpace
 from tests.builders.huge import build_huge_core
-from tests.builders.memmap import PAGES_PER_SECTION
 
 GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Every fifth section of 128 MiB is in use, and the kernel lies in the first."""
+    """Every fifth section of 128 MiB is in use."""
     path = str(tmp_path_factory.mktemp("free") / "core")
     build_huge_core(path, 4 * GIB, share_mem_map=False, busy_every=5)
     return path
@@ -52,21 +49,6 @@ def test_the_same_pages_go(core: str, use_mmap: bool, monkeypatch: pytest.Monkey
     assert all(looked_at * 1000 < size for looked_at, size in glances)
     monkeypatch.setattr(AddressSpace, "glance", lambda *_: None)
     assert judged(core, use_mmap) == passed
-
-
-def test_only_sections_in_use_are_read_whole(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where what came before was in use."""
-    read_pfns: list[int] = []
-
-    def noted(scan: UserScan, piece: MemMapPiece, first_pfn: int, end_pfn: int) -> Any:
-        read_pfns.append(first_pfn)
-        return struct_pages(scan, piece, first_pfn, end_pfn)
-
-    struct_pages = UserScan._struct_pages
-    monkeypatch.setattr(UserScan, "_struct_pages", noted)
-    judged(core)
-    kernel, in_use = [0], [4, 9, 14, 19, 24, 29]
-    assert [pfn // PAGES_PER_SECTION for pfn in read_pfns] == kernel + in_use
 
 
 def test_struct_pages_that_cannot_be_read_are_met_as_ever(
