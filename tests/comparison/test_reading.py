@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,24 @@ def test_views_by_blocks_are_the_file(block_size: int, off: int, size: int, file
     image = BlockImage(str(file), block_size)
     assert image.windows(True).view(off, size) == file.read_bytes()[off : off + size]
     image.close()
+
+
+@pytest.mark.parametrize(("block_size", "n_blocks"), [(PAGE, 40), (4 * PAGE, 10), (64 * PAGE, 0)])
+def test_views_are_read_in_blocks(
+    block_size: int, n_blocks: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    class Noted(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            sizes.append(len(buffer))
+            return super().readinto(buffer) or 0
+
+    monkeypatch.setattr(reading.io, "FileIO", Noted)
+    image = BlockImage(str(file), block_size)
+    image.windows(True).view(0, 40 * PAGE)
+    image.close()
+    assert sizes == [block_size] * n_blocks
 
 
 def test_a_view_past_the_end_is_an_error(file: Path) -> None:
