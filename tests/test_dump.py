@@ -221,6 +221,24 @@ class TestTheFile:
         pydumpfile.dump(small.path, tmp_path / "dump", overwrite=True)
         assert (tmp_path / "dump").read_bytes() == fresh.raw
 
+    @pytest.mark.parametrize("n_calls", [1, 2])
+    def test_a_disk_that_fails_at_the_end(
+        self, small: BuiltCore, tmp_path: Path, n_calls: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Even if it is the header that says "complete" of which nobody knows where it is."""
+        fsync, calls = os.fsync, [0]
+
+        def failing(fd: int) -> None:
+            calls[0] += 1
+            if calls[0] == n_calls:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            fsync(fd)
+
+        monkeypatch.setattr(os, "fsync", failing)
+        with pytest.raises(OutputError, match="kept and marked incomplete"):
+            pydumpfile.dump(small.path, tmp_path / "dump")
+        assert Dump(tmp_path / "dump").incomplete
+
     def test_never_the_input(self, scratch_core: Path, tmp_path: Path) -> None:
         before = scratch_core.read_bytes()
         os.link(scratch_core, tmp_path / "link")

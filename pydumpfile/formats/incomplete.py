@@ -10,6 +10,8 @@ from pydumpfile.formats.kdump import DUMP_DH_COMPRESSED_INCOMPLETE
 from pydumpfile.formats.kdump import SIGNATURE as KDUMP_SIGNATURE
 
 _STATUS_OFF, _BLOCK_SIZE_OFF = 424, 428
+MARKED_SIZE = _BLOCK_SIZE_OFF + 4
+"""Bytes of a dump that are enough to mark it."""
 _BLOCK_SIZES = {1 << shift for shift in range(12, 17)}
 _ELF_MAGIC = b"\x7fELF"
 _ELF_CLASS64, _ELF_LSB, _ELF_MSB = 2, 1, 2
@@ -23,7 +25,7 @@ def mark_incomplete(start: bytes) -> bytes:
 
     A file whose first bytes are zeros is not opened by any reader.
 
-    :param start: as many as there are; of a whole block the first 432 are enough.
+    :param start: as many as there are; ``MARKED_SIZE`` are enough.
     """
     if start[:8] == KDUMP_SIGNATURE and len(start) >= _BLOCK_SIZE_OFF + 4:
         for u32 in _U32.values():

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from pydumpfile.errors import OutputError
+from pydumpfile.formats.incomplete import MARKED_SIZE, mark_incomplete
 from pydumpfile.sinks.base import Bytes, Input, Output, create
 
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -83,7 +85,14 @@ class OutputFile(Output):
             raise self._failed(error, "writing the dump to disk") from error
 
     def end(self) -> None:
-        self.sync()
+        try:
+            self.sync()
+        except OutputError:
+            # Nobody knows what of it the disk has: it is not to pass for whole, though it may be.
+            with suppress(OutputError):
+                start = self.read_at(0, min(self.size, MARKED_SIZE))
+                self.write_at(0, mark_incomplete(start))
+            raise
 
     def close(self) -> None:
         os.close(self._fd)
