@@ -179,8 +179,15 @@ class Crew:
         trace: Optional[TracebackType],
     ) -> None:
         self._stop()
+        signalled: Optional[KeyboardInterrupt] = None
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt as signal:  # the file is not let go of while one writes
+                    signalled = signal
+        if signalled is not None:
+            raise signalled
 
     def __iter__(self) -> Iterator[Copier]:
         while self._do_next_step(is_caller=True):

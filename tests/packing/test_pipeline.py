@@ -184,6 +184,32 @@ def test_the_first_of_several_failures_is_told(n_threads):
             list(crew)
 
 
+def test_no_signal_leaves_a_thread_that_still_writes(monkeypatch):
+    writing, may_end, n_signals = threading.Event(), threading.Event(), 0
+    join = threading.Thread.join
+
+    def write(_):
+        writing.set()
+        may_end.wait()
+
+    def interrupted(thread):
+        nonlocal n_signals
+        if n_signals < 2:
+            n_signals += 1
+            raise KeyboardInterrupt
+        may_end.set()
+        join(thread)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    crew = _crew([], 2, write)
+    try:
+        with pytest.raises(KeyboardInterrupt), crew:
+            writing.wait()
+        assert not any(thread.is_alive() for thread in crew._threads)
+    finally:
+        may_end.set()
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_a_signal_is_told_rather_than_what_failed_before(n_threads):
     crew = _crew([], n_threads, lambda _: None)
