@@ -16,8 +16,8 @@ from pydumpfile.errors import InputError
 from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.pfn import Range
 
-MAX_REMEMBERED_SIZE = 16 << 20
-"""Bytes of bitmap kept in memory at most: 512 GiB of the dead machine's."""
+MAX_REMEMBERED_SIZE = 8 << 20
+"""Bytes of bitmap kept in memory at most: 256 GiB of the dead machine's."""
 
 ReadBack = Callable[[int, int], Bitmap]
 """A window ``(first_pfn, end_pfn)`` as it was written."""
