@@ -109,13 +109,13 @@ class AutoScan:
 
     def __init__(self, vmcore: Vmcore, described: PageSet, plan: Plan) -> None:
         self.judged_in: frozenset[FilterIn] = frozenset()
-        self.why_user: Optional[PydumpfileError] = None
+        self.why_user: Optional[PydumpfileError] = None  # untraced: frames would refer to this
         self._user_scan = UserScan(vmcore, described, plan)
         self._kernel_scan: Optional[KernelScan] = None
         try:
             self._kernel_scan = KernelScan(vmcore, described, plan)
         except UnsupportedError as error:
-            self.why_user = error
+            self.why_user = error.with_traceback(None)
 
     def judge(self, pieces: Sequence[MemMapPiece], window: Bitmap, tally: Tally) -> None:
         """See :meth:`pydumpfile.filter.scan.Scan.judge`."""
@@ -124,7 +124,8 @@ class AutoScan:
             try:
                 self._kernel_scan.judge(pieces, window, tally)
             except (FormatError, InputError, UnsupportedError) as error:
-                self.why_user = error.within(f"pages from pfn {window.first_pfn:#x} on")
+                where = f"pages from pfn {window.first_pfn:#x} on"
+                self.why_user = error.within(where).with_traceback(None)
                 self._kernel_scan = None
                 window.bits[:] = bits
                 vars(tally).update(counters)

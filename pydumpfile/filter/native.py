@@ -74,12 +74,12 @@ class NativeClassifier:
         self, pages: memoryview, block_pfn: int, window: Bitmap, tally: Tally
     ) -> Iterator[tuple[Any, Any]]:
         """A block and a window for the C to work on; ``tally`` is brought up to date."""
-        struct_pages = ffi.from_buffer("uint8_t[]", pages)
-        self._block.pages = struct_pages
-        self._block.n_pages = len(pages) // self._page_size
-        self._block.first_pfn = block_pfn
-        with _lent_window(window, tally) as c_window:
-            yield self._block, c_window
+        with ffi.from_buffer("uint8_t[]", pages) as struct_pages:
+            self._block.pages = struct_pages
+            self._block.n_pages = len(pages) // self._page_size
+            self._block.first_pfn = block_pfn
+            with _lent_window(window, tally) as c_window:
+                yield self._block, c_window
 
 
 def take_records(records: bytes, answer: Answer, window: Bitmap, tally: Tally) -> int:
@@ -96,7 +96,7 @@ def take_records(records: bytes, answer: Answer, window: Bitmap, tally: Tally) -
     c_answer.pages = answer.pages
     c_answer.n_totals = answer.n_totals
     content = ffi.from_buffer("uint8_t[]", records)
-    with _lent_window(window, tally) as c_window:
+    with content, _lent_window(window, tally) as c_window:
         n: int = lib.pydump_take_records(content, len(records) // RECORD_SIZE, c_answer, c_window)
     answer.next_pfn = c_answer.next_pfn
     answer.pages[:] = c_answer.pages
@@ -108,15 +108,15 @@ def take_records(records: bytes, answer: Answer, window: Bitmap, tally: Tally) -
 def _lent_window(window: Bitmap, tally: Tally) -> Iterator[Any]:
     """A window for the C to work on; ``tally`` is brought up to date."""
     c_window = ffi.new("struct pydump_window *")
-    bits = ffi.from_buffer("uint8_t[]", window.bits, require_writable=True)
-    c_window.bits = bits
     c_window.first_pfn = window.first_pfn
     c_window.end_pfn = window.end_pfn
     c_window.resume_pfn = tally.resume_pfn
     c_window.bad_orders = tally.bad_orders
     c_window.left_out = tally.left_out[:N_KINDS]
     c_window.spill_pfn = tally.spill_pfn[:N_KINDS]
-    yield c_window
+    with ffi.from_buffer("uint8_t[]", window.bits, require_writable=True) as bits:
+        c_window.bits = bits
+        yield c_window
     tally.resume_pfn = c_window.resume_pfn
     tally.bad_orders = c_window.bad_orders
     tally.left_out[:N_KINDS] = c_window.left_out

@@ -26,10 +26,10 @@ class NativeZeroTest:
         n, rest = divmod(len(pages), self._page_size)
         if n > CHUNK_PAGES or rest:
             raise NativeError("pydump_find_zero", lib.PYDUMP_BAD_ARGUMENT)
-        content = ffi.from_buffer("uint8_t[]", pages)
-        status = lib.pydump_find_zero(
-            content, self._page_size, self._offs, n, self._zero, self._variant
-        )
+        with ffi.from_buffer("uint8_t[]", pages) as content:
+            status = lib.pydump_find_zero(
+                content, self._page_size, self._offs, n, self._zero, self._variant
+            )
         if status < 0:
             raise NativeError("pydump_find_zero", status)
         return bytes(ffi.buffer(self._zero, n))

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""csrc/batch.c, csrc/zero.c and csrc/encode.c for Python; they run without the GIL."""
+"""csrc/batch.c, csrc/zero.c and csrc/encode.c for Python; they run without the GIL.
+
+What is lent to them is taken back however a call ends: an error keeps the frames it came through,
+and Python before 3.12.7 crashes when it collects a memoryview that is still lent (gh-77894).
+"""
 
 from __future__ import annotations
 
@@ -72,20 +76,22 @@ class NativePacker:
     def encode(self, pages: memoryview, lost: Collection[int], share_zero: bool) -> int:
         """Find zero pages, compress the others."""
         n, batch = self._n, self._batch
-        content = ffi.from_buffer("uint8_t[]", pages)
         n_zero = 0
-        if share_zero:
-            n_zero = _checked("pydump_find_zero", lib.pydump_find_zero(
-                content, self._page_size, self._offs, n, self._state, self._variant))  # fmt: skip
-        else:
-            ffi.memmove(self._state, bytes(n), n)
-        for i in lost:
-            n_zero -= self._state[i] == lib.PYDUMP_PAGE_ZERO
-            self._state[i] = lib.PYDUMP_PAGE_LOST
-        batch.n, batch.pages = n, content
-        self._used = _checked("pydump_encode", lib.pydump_encode(
-            self._compressor, batch, self._out, self._out_size, self._sizes))  # fmt: skip
-        batch.pages = ffi.NULL
+        with ffi.from_buffer("uint8_t[]", pages) as content:
+            if share_zero:
+                n_zero = lib.pydump_find_zero(
+                    content, self._page_size, self._offs, n, self._state, self._variant
+                )
+                _checked("pydump_find_zero", n_zero)
+            else:
+                ffi.memmove(self._state, bytes(n), n)
+            for i in lost:
+                n_zero -= self._state[i] == lib.PYDUMP_PAGE_ZERO
+                self._state[i] = lib.PYDUMP_PAGE_LOST
+            batch.n, batch.pages = n, content
+            self._used = _checked("pydump_encode", lib.pydump_encode(
+                self._compressor, batch, self._out, self._out_size, self._sizes))  # fmt: skip
+            batch.pages = ffi.NULL
         return n_zero
 
     def lay_out(self, data_off: int, zero_off: int) -> LaidOut:

@@ -167,8 +167,8 @@ class Crew:
                 self._threads.append(thread)
         except RuntimeError:  # no memory for its stack, or too many processes
             pass
-        except BaseException as error:  # a signal: nobody will leave what was not entered
-            self._fail(error)
+        except BaseException:  # a signal: nobody will leave what was not entered
+            self._stop()
             raise
         return self
 
@@ -186,8 +186,15 @@ class Crew:
                     thread.join()
                 except KeyboardInterrupt as signal:  # the file is not let go of while one writes
                     signalled = signal
+        # An error refers to the frames it came through, and they to this and to pages that C was
+        # at. If this referred to the error in turn, only the collector could free them, and Python
+        # before 3.12.7 crashes when it collects a memoryview that is in use (gh-77894).
+        self._failure = None
         if signalled is not None:
-            raise signalled
+            try:
+                raise signalled
+            finally:
+                del signalled
 
     def __iter__(self) -> Iterator[Copier]:
         while self._do_next_step(is_caller=True):
@@ -196,8 +203,12 @@ class Crew:
                 with self._change:
                     self._idle.append(self._written.popleft())
                     self._change.notify()
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # see __exit__
 
     def _help(self) -> None:
         """What the other threads do."""

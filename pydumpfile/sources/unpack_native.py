@@ -39,17 +39,18 @@ class NativeUnpacker:
             ffi.from_buffer("uint64_t[]", stored.offs),
             ffi.from_buffer("uint32_t[]", stored.sizes),
             ffi.from_buffer("uint32_t[]", stored.flags),
-            ffi.from_buffer("uint8_t[]", data),
         )
         c_stored = self._stored
-        c_stored.off, c_stored.size, c_stored.flags, c_stored.data = columns
+        c_stored.off, c_stored.size, c_stored.flags = columns
         c_stored.n, c_stored.zero_off = len(stored.offs), zero_off
         c_stored.data_off, c_stored.data_size = data_off, len(data)
-        n = lib.pydump_decode(
-            self._decoders, c_stored, ffi.from_buffer("uint64_t[]", to.places),
-            ffi.from_buffer("uint8_t[]", to.buffer), len(to.buffer),
-        )  # fmt: skip
-        c_stored.data = ffi.NULL
+        places, buffer = ffi.from_buffer("uint64_t[]", to.places), to.buffer
+        with ffi.from_buffer("uint8_t[]", data) as content, ffi.from_buffer(buffer) as room:
+            c_stored.data = content
+            n = lib.pydump_decode(
+                self._decoders, c_stored, places, ffi.cast("uint8_t *", room), len(buffer)
+            )
+            c_stored.data = ffi.NULL
         if n < 0:
             raise NativeError("pydump_decode", n)
         return bool(n == len(stored.offs))

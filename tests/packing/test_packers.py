@@ -292,6 +292,17 @@ def test_a_library_that_fails_is_an_error(make: type) -> None:
         packer.encode(memoryview(b"x" * PAGE), [], share_zero=False)
 
 
+def test_what_fails_keeps_no_page() -> None:
+    """An error refers to the call's frame; the collector must not find a page in use there."""
+    packer = NativePacker(PAGE, FixedCodec([17], status=-2))
+    packer.list_pages(bytearray(b"\1" + bytes(7)), 0, 8)
+    page = memoryview(b"x" * PAGE)
+    with pytest.raises(NativeError) as caught:
+        packer.encode(page, [], share_zero=False)
+    assert caught.tb is not None
+    page.release()  # is refused while anything has a pointer to it
+
+
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("signature", [Signature.COMPRESS2, Signature.ZSTD])
 def test_a_library_without_memory_is_no_bug(make: type, signature: Signature) -> None:

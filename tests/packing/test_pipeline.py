@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from functools import partial
 
 import pytest
@@ -227,6 +229,37 @@ def test_the_caller_may_leave_early():
             if copier.pfn == 30:
                 break
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("on_enter", [False, True])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_an_error_is_gone_with_whoever_caught_it(monkeypatch, n_threads, on_enter):
+    """Not only once the collector comes: by then it may hold a whole dump's buffers."""
+
+    def write(_):
+        raise OSError("no space")
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    if on_enter:
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+    gc.collect()
+    gc.disable()
+    try:
+        crew = _crew([], n_threads, write)
+        gone = weakref.ref(crew)
+        try:
+            with crew:
+                list(crew)
+        except (OSError, KeyboardInterrupt):
+            pass
+        else:
+            raise AssertionError("it did not fail")
+        del crew
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_threads_that_the_system_refuses_are_done_without(monkeypatch):
