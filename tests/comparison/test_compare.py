@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pydumpfile.comparison.result import DUMPING, JUDGING, READING, STEPS, Compa
 from pydumpfile.errors import PydumpfileError
 from tests.builders import BuiltCore
 from tests.conftest import Command
+
+USER_GUIDE = Path(__file__).resolve().parents[2] / "docs" / "user-guide.md"
 
 
 def requested(path: Path, *, dumps: bool = True, level: int = 31) -> Request:
@@ -45,6 +48,18 @@ def test_bitmaps_are_made_by_judging_and_dumping_and_the_same(comparison: Compar
     assert [one.step for one in made].count(JUDGING) == 6
     assert [one.step for one in made].count(DUMPING) == 2
     assert not any(one.bitmap for one in comparison.found if one.step == READING)
+
+
+def test_the_user_guide_names_each_way(comparison: Comparison) -> None:
+    """In the row of its step, which may count on those above."""
+    _, _, table = USER_GUIDE.read_text("utf-8").partition("\n| step | ways |\n")
+    lines = table.partition("\n\n")[0].splitlines()[1:]
+    assert len(lines) == len(STEPS)
+    for i, step in enumerate(STEPS):
+        assert step in lines[i]
+        named = set(re.findall(r"\w+", " ".join(lines[: i + 1])))
+        ways = {one.way for one in comparison.found if one.step == step}
+        assert [way for way in ways if not set(re.findall(r"\w+", way)) <= named] == []
 
 
 def test_it_knows_the_machine(comparison: Comparison, small: BuiltCore) -> None:
