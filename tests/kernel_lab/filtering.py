@@ -28,6 +28,11 @@ _MEMORY_MIB = 1024
 # put that.
 _BELOW_4G_MIB = 3 * _CRASHKERNEL_MIB
 _LEAST_DUMP_SIZE = 1 << 20
+# What pydumpfile says, and at which levels struct pages do not matter to these kernels, which know
+# no hardware poison.
+_BY_KERNEL = "Pages were judged in the kernel."
+_NOT_JUDGED = "Pages were not judged: no struct page matters at this level."
+_LEVELS_OF_CONTENT = (0, 1)
 # What programs/kinds.c counts; and of how many orders there are free blocks, some of which always
 # happen to be gone.
 _KINDS_COUNTED = 10
@@ -136,12 +141,34 @@ def same_dumps(console: Console) -> list[str]:
     sizes = console.section("dump-sizes").split()
     if len(sizes) != 2 or not all(int(size) > _LEAST_DUMP_SIZE for size in sizes):
         errors.append(f"the sizes of the dumps are {', '.join(sizes)}")
-    if "\nPages were judged in the kernel.\n" not in by_kernel:
+    if f"\n{_BY_KERNEL}\n" not in by_kernel:
         errors.append(f"the kernel did not judge: {by_kernel}")
-    rows = [re.findall(r"^.*%$", text, re.M) for text in (by_user, by_kernel)]
-    if not rows[0] or rows[0] != rows[1]:
-        errors.append(f"other pages are counted: {rows}")
+    return errors + _count_errors(by_user, by_kernel)
+
+
+def same_dumps_of_levels(console: Console) -> list[str]:
+    """As same_dumps, of each level; by hashes, which are others at each level."""
+    errors, hashes = [], []
+    for level in range(N_LEVELS):
+        texts = [console.section(f"dump-{level}-{place}") for place in ("user", "kernel")]
+        found = [re.findall(r"^([0-9a-f]{64})  -$", text, re.M) for text in texts]
+        if len(found[0]) != 1 or found[0] != found[1]:
+            errors.append(f"level {level}: dumps differ: {found[0]} and {found[1]}")
+        if not all("\nended with 0\n" in text for text in texts):
+            errors.append(f"level {level}: not all went well: {texts}")
+        if f"\n{_NOT_JUDGED if level in _LEVELS_OF_CONTENT else _BY_KERNEL}\n" not in texts[1]:
+            errors.append(f"level {level}: the kernel did not judge: {texts[1]}")
+        errors += [f"level {level}: {error}" for error in _count_errors(*texts)]
+        hashes += found[0]
+    if len(set(hashes)) != N_LEVELS:
+        errors.append(f"{N_LEVELS} levels gave {len(set(hashes))} dumps")
     return errors
+
+
+def _count_errors(by_user: str, by_kernel: str) -> list[str]:
+    """What two tables of pages say against each other."""
+    rows = [re.findall(r"^.*%$", text, re.M) for text in (by_user, by_kernel)]
+    return [] if rows[0] and rows[0] == rows[1] else [f"other pages are counted: {rows}"]
 
 
 def _left_out(console: Console, level: str) -> list[list[int]]:
@@ -161,6 +188,12 @@ def filter_cases() -> list[FilterCase]:
         _case("hostile", _HOSTILE_BOTH_WAYS, (all_in_place,), holes=True),
         _case("fragmented", f"{_LEVELS}pfn_lists slices\n", (all_in_place,), holes=True),
         _case("command", "dump_twice -d 31 -l\n", (all_in_place, same_dumps), holes=True),
+        _case(
+            "dumps",
+            f"dumps_of_levels 0 {N_LEVELS} -l\n",
+            (all_in_place, same_dumps_of_levels),
+            holes=True,
+        ),
         _case(
             "not-ram",
             f"{_LAST_LEVEL}struct_pages_not_ram 7\n{_BOTH_WAYS}",

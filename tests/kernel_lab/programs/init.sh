@@ -197,6 +197,26 @@ dump_twice() {		# OPTION...
 	section dump-sizes stat -c %s /tmp/user /tmp/kernel
 }
 
+# The same at each level: hashes only, for there is no room for so many dumps.
+dumps_of_levels() {	# FIRST END OPTION...
+	first_level=$1
+	end_level=$2
+	shift 2
+	for level in $(seq "$first_level" $((end_level - 1))); do
+		for place in user kernel; do
+			section "dump-$level-$place" hashed_dump --filter-in "$place" -d "$level" "$@"
+		done
+	done
+}
+
+hashed_dump() {		# OPTION...
+	{
+		/usr/bin/pydumpfile --message-level 6 -F "$@" /proc/vmcore 2>/tmp/said
+		echo "ended with $?" >>/tmp/said
+	} | sha256sum
+	cat /tmp/said
+}
+
 # Which way of filtering is the fastest: a line of JSON.
 compare() {		# ARGUMENT...
 	section compare /usr/bin/pydumpfile compare --quiet --json - "$@"
