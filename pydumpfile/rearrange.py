@@ -6,6 +6,7 @@ mark has come and all is on the disk, the file does not pass for a whole one, wh
 says: its first block is written with the format's own mark of an incomplete dump, or, where it is
 none of the formats known here, as zeros. Of a stream that ends early all that came is in the file,
 to the byte; pages that came by half are lost there, as they are to who reads the stream itself.
+So it is where the disk is full before the stream ends.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def rearrange(
         What had come is kept, and marked incomplete.
     :raises UnsupportedError: it is of a version that does not exist yet.
     :raises InputError: it cannot be read; what had come is kept likewise.
-    :raises OutputError: ``target`` cannot be written, or exists.
+    :raises OutputError: ``target`` exists, or cannot be written; what was is kept likewise.
     """
     if target.flattened or target.fd is not None:
         raise UsageError(f"{target.path}: a stream can only be rearranged into a file")
@@ -58,16 +59,17 @@ def rearrange(
     check_header(bytes(stream.read_up_to(HEADER_SIZE)), name)
     file, told = _File(target, fd), Throttled(progress)
     try:
-        for piece in _pieces(stream):
-            file.write(piece)
-            told("rearranging", stream.off, stream.size)
+        try:
+            for piece in _pieces(stream):
+                file.write(piece)
+                told("rearranging", stream.off, stream.size)
+        except (FormatError, InputError) as error:
+            error.message += f"; {file.give_up()}"
+            raise
+        except (KeyboardInterrupt, OutputError):
+            file.give_up()
+            raise
         size = file.complete()
-    except (FormatError, InputError) as error:
-        error.message += f"; {file.give_up()}"
-        raise
-    except KeyboardInterrupt:
-        file.give_up()
-        raise
     finally:
         file.close()
     told("rearranging", stream.off, stream.off)
@@ -191,8 +193,11 @@ class _File:
             self._output = open_output(self._target, self._fd)
         if head:
             self._output.write_at(0, mark_incomplete(bytes(self._block)))
-        self._output.write_at(off + len(head), data[len(head) :])
-        self._covered.add(off, off + len(data))
+        try:
+            self._output.write_at(off + len(head), data[len(head) :])
+        finally:
+            if off < self._output.written_end:
+                self._covered.add(off, self._output.written_end)
 
     def complete(self) -> int:
         """All has come: say so, when it is on the disk; the file's size."""

@@ -21,7 +21,13 @@ import pytest
 
 import pydumpfile
 from pydumpfile import rearrange as module
-from pydumpfile.errors import FaultError, InputError, TruncatedError
+from pydumpfile.errors import (
+    FaultError,
+    InputError,
+    OutputError,
+    SizeLimitError,
+    TruncatedError,
+)
 from pydumpfile.rearrange import rearrange
 from pydumpfile.sinks import Target
 from pydumpfile.sources import open_source
@@ -29,6 +35,7 @@ from tests.builders import BuiltCore, diskdump
 from tests.builders.diskdump import S390X, X86_64, Machine, Spec
 from tests.conftest import Command
 from tests.sinks.flattened_reader import come, file_of, records_of, stream_of
+from tests.sinks.full_disk import Disk
 from tests.sinks.kdump_reader import INCOMPLETE, Dump
 
 PAGE = 4096
@@ -107,6 +114,22 @@ def test_data_that_came_by_half_is_not_taken_for_zeros(tmp_path: Path) -> None:
         expected = {pfn: None if 4 - n_lost <= pfn < 4 else page for pfn, page in PAGES.items()}
         assert pages_in(cut, list(PAGES)) == expected
         assert pages_in(made, list(PAGES)) == expected
+
+
+def test_no_descriptor_leads_past_the_end(tmp_path: Path) -> None:
+    """Of those that come before the data, as makedumpfile has them, the last of them by half."""
+    file = diskdump.build(Spec(PAGES, status=0))
+    stream = stream_of([(0, file[:TABLE_OFF]), (TABLE_OFF, file[TABLE_OFF:])])
+    end = len(stream) - 16
+    for less in (0, 1, PAGE, PAGE + 1, 8 * PAGE, 8 * PAGE + 1, 8 * PAGE + 30):
+        cut, made = cut_and_rearranged(stream, end - less, tmp_path)
+        n_whole = max(0, 8 - -(-less // PAGE))
+        expected = {pfn: page if pfn < n_whole else None for pfn, page in PAGES.items()}
+        assert pages_in(cut, list(PAGES)) == expected
+        assert pages_in(made, list(PAGES)) == expected
+        raw = made.read_bytes()
+        assert len(raw) == len(file) - less
+        assert not any(raw[TABLE_OFF + 24 * n_whole : TABLE_END]), less
 
 
 def ends(stream: bytes) -> list[int]:
@@ -218,6 +241,40 @@ class TestStopped:
         expected = {pfn: page if pfn < n_whole else None for pfn, page in PAGES.items()}
         assert pages_in(tmp_path / "made", list(PAGES)) == expected
         assert not any((tmp_path / "made").read_bytes()[TABLE_OFF + 24 * n_whole : TABLE_END])
+
+    @pytest.mark.parametrize("n_blocks", [0, 1, 2])
+    def test_by_a_full_disk(
+        self, tmp_path: Path, n_blocks: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With space for so many blocks of descriptors, which part one."""
+        pages = {pfn: f"page {pfn} ".encode().ljust(PAGE, b".") for pfn in range(600)}
+        file = diskdump.build(Spec(pages))
+        end = TABLE_OFF + 24 * len(pages)
+        records = [(0, file[:TABLE_OFF]), (end, file[end:]), (TABLE_OFF, file[TABLE_OFF:end])]
+        (tmp_path / "stream").write_bytes(stream_of(records))
+        disk = Disk(TABLE_OFF // PAGE + -(-len(file) // PAGE) - end // PAGE + n_blocks)
+        monkeypatch.setattr(os, "pwrite", disk.pwrite)
+        with (tmp_path / "stream").open("rb") as stream, pytest.raises(OutputError) as caught:
+            rearrange(stream.fileno(), Target(str(tmp_path / "made")))
+        assert caught.value.errno == errno.ENOSPC
+        assert "what was written is kept and marked incomplete" in str(caught.value)
+        n_whole = (n_blocks * PAGE + 8) // 24
+        expected = {pfn: page if pfn < n_whole else None for pfn, page in pages.items()}
+        assert pages_in(tmp_path / "made", list(pages)) == expected
+        assert not any((tmp_path / "made").read_bytes()[TABLE_OFF + 24 * n_whole : end])
+
+    def test_by_a_limit(self, tmp_path: Path) -> None:
+        """Of ``-L``, and descriptors that came before the data."""
+        file = diskdump.build(Spec(PAGES, status=0))
+        stream = stream_of([(0, file[:TABLE_OFF]), (TABLE_OFF, file[TABLE_OFF:])])
+        (tmp_path / "stream").write_bytes(stream)
+        made, limit = tmp_path / "made", TABLE_END + 5 * PAGE - 1
+        with (tmp_path / "stream").open("rb") as stream_file, pytest.raises(SizeLimitError):
+            rearrange(stream_file.fileno(), Target(str(made), size_limit=limit))
+        expected = {pfn: page if pfn < 4 else None for pfn, page in PAGES.items()}
+        assert pages_in(made, list(PAGES)) == expected
+        raw = made.read_bytes()
+        assert len(raw) == limit and not any(raw[TABLE_OFF + 24 * 4 : TABLE_END])
 
     def test_by_a_signal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between two pieces of a table, which part a descriptor."""

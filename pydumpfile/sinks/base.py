@@ -43,6 +43,9 @@ class Output(ABC):
         """Bytes of what there is in the end: a file's size, a stream's length."""
         self.size_limit: Optional[int] = None
         """How many there may be; then it is as if there were no more space."""
+        self.written_end = 0
+        """Up to where the latest :meth:`write_at` came, be it one that failed; of those outputs
+        that ``reads_back``."""
 
     @abstractmethod
     def write_at(self, off: int, data: Bytes) -> None:

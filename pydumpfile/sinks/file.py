@@ -30,6 +30,7 @@ class OutputFile(Output):
     def write_at(self, off: int, data: Bytes) -> None:
         end_off = off + len(data)
         rest = self._fitting(off, data)
+        self.written_end = off
         while rest:
             try:
                 n = os.pwrite(self._fd, rest, off)
@@ -37,6 +38,7 @@ class OutputFile(Output):
                 raise self._failed(error, f"writing the dump at {off:#x}") from error
             rest = rest[n:]
             off += n
+            self.written_end = off
             self.size = max(self.size, off)
         self._check_limit(end_off)
 

@@ -8,9 +8,8 @@ taken away.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from struct import Struct
 
 from pydumpfile.errors import FormatError, OutputError
 from pydumpfile.formats.diskdump import START_SIZE, Headers, parse_headers
@@ -22,6 +21,8 @@ from pydumpfile.sinks.gathered import Gathered
 _ENOUGH_SIZE = 128 << 10
 """Bytes of data whose place is enough for the descriptors, in whole blocks."""
 _PIECE_SIZE = DESCRIPTOR_SIZE << 12
+_END = 1 << 64
+"""Behind every byte of every file."""
 
 
 def salvage_pages(
@@ -43,31 +44,27 @@ def salvage_pages(
     with suppress(OutputError):
         data.flush()
     try:
-        output.write_at(off, _of_pages_within(output.size, descriptors, byte_order))
+        output.write_at(off, _of_pages_in(output, descriptors, off, byte_order))
     except OutputError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return
         with suppress(OutputError):
             output.shorten(max(described_off, output.size - _ENOUGH_SIZE))
-            output.write_at(off, _of_pages_within(output.size, descriptors, byte_order))
+            output.write_at(off, _of_pages_in(output, descriptors, off, byte_order))
 
 
-def _of_pages_within(file_size: int, descriptors: bytes, byte_order: str) -> bytes:
-    """``descriptors``, of which those that point past the end are empty."""
-    descriptor = Struct(byte_order + "qIIQ")
-    return b"".join(
-        descriptor.pack(page_off, size, *flags)
-        if page_off + size <= file_size else bytes(descriptor.size)
-        for page_off, size, *flags in descriptor.iter_unpack(descriptors)
-    )  # fmt: skip
+def _of_pages_in(output: Output, descriptors: bytes, off: int, byte_order: str) -> bytes:
+    """``descriptors``, to lie at ``off``, of which those that lead past the end are empty."""
+    return without_lacking(descriptors, off, [(output.size, _END)], byte_order)
 
 
 def forget_pages(output: Output, gaps: Sequence[Range]) -> None:
-    """Empty the descriptors of pages that reach into ``gaps``, and those that do so themselves.
+    """Empty the descriptors of pages that are not all there, and those that are not themselves.
 
-    These bytes of the file were to come and did not, though others did that lie behind them: they
-    read as zeros, and must not pass for what was to be there. Whatever else is in the file is
-    left alone; so is what is no kdump-compressed dump.
+    Bytes of ``gaps`` were to come and did not, though others did that lie behind them: they read as
+    zeros, and must not pass for what was to be there. Behind the file's end are pages of writers
+    that have descriptors before the data. Whatever else is in the file is left alone; so is what is
+    no kdump-compressed dump.
 
     :raises OutputError: the file cannot be read back or written.
     """
@@ -75,28 +72,17 @@ def forget_pages(output: Output, gaps: Sequence[Range]) -> None:
         headers = parse_headers(output.read_at(0, min(START_SIZE, output.size)), output.path)
     except FormatError:
         return
-    table_off = headers.descriptors_off
-    n_there = max(0, output.size - table_off) // DESCRIPTOR_SIZE
-    table_end = table_off + DESCRIPTOR_SIZE * min(n_there, _count_pages(output, headers))
-    gaps = [gap for gap in gaps if gap[1] > table_off]
-    for start, end in _in_doubt(gaps, table_off, table_end):
-        for off in range(start, end, _PIECE_SIZE):
-            table = output.read_at(off, min(_PIECE_SIZE, end - off))
-            emptied = without_lacking(table, off, gaps, headers.byte_order)
-            if emptied != table:
-                output.write_at(off, emptied)
-
-
-def _in_doubt(gaps: Sequence[Range], table_off: int, table_end: int) -> Iterator[Range]:
-    """Where the descriptors are that ``gaps`` may concern; those inside are empty already."""
-    if any(end > table_end for _, end in gaps):
-        yield table_off, table_end
-        return
-    for gap in gaps:
-        for edge in gap:
-            off = edge - (edge - table_off) % DESCRIPTOR_SIZE
-            if table_off <= off < table_end:
-                yield off, off + DESCRIPTOR_SIZE
+    start = headers.descriptors_off
+    end = start + DESCRIPTOR_SIZE * _count_pages(output, headers)
+    gaps = [*(gap for gap in gaps if gap[1] > start), (output.size, _END)]
+    for off in range(start, min(end, output.size), _PIECE_SIZE):
+        size = min(_PIECE_SIZE, end - off)
+        table = output.read_at(off, min(size, output.size - off))
+        used = len(table.rstrip(b"\0"))
+        if used:
+            emptied = without_lacking(table.ljust(size, b"\0"), off, gaps, headers.byte_order)
+            if emptied[:used] != table[:used]:
+                output.write_at(off, emptied[:used])  # no zeros more: there may be no space
 
 
 def _count_pages(output: Output, headers: Headers) -> int:

@@ -18,37 +18,11 @@ from pydumpfile.kernel.vmcore import Vmcore
 from pydumpfile.reassemble import reassemble
 from pydumpfile.sinks import Target
 from tests.builders import BuiltCore
+from tests.sinks.full_disk import BLOCK, Disk
 from tests.sinks.kdump_reader import Dump
 from tests.test_split import names, split, whole
 
-BLOCK = 4096
 Job = Callable[[Target], object]
-
-
-class Disk:
-    """Of so many blocks; holes take none."""
-
-    def __init__(self, n_blocks: int) -> None:
-        self._n_blocks = n_blocks
-        self._taken: set[int] = set()
-        self._pwrite, self._ftruncate = os.pwrite, os.ftruncate
-
-    def pwrite(self, fd: int, data: memoryview, off: int) -> int:
-        """As much of it as there is space for."""
-        end = off
-        while end < off + len(data):
-            if end // BLOCK not in self._taken:
-                if len(self._taken) == self._n_blocks:
-                    break
-                self._taken.add(end // BLOCK)
-            end = min(off + len(data), end - end % BLOCK + BLOCK)
-        if end == off:
-            raise OSError(errno.ENOSPC, "full")
-        return self._pwrite(fd, data[: end - off], off)
-
-    def ftruncate(self, fd: int, size: int) -> None:
-        self._taken = {block for block in self._taken if block * BLOCK < size}
-        self._ftruncate(fd, size)
 
 
 @pytest.fixture(scope="module")
