@@ -28,7 +28,7 @@ STRUCT_PAGE_SIZE = 64
 REPEATS = 9
 
 _LRU, _HEAD, _SWAPBACKED = 1 << 5, 1 << 6, 1 << 17
-_BUDDY = (0xF0 << 24).to_bytes(4, "little")
+BUDDY = (0xF0 << 24).to_bytes(4, "little")
 _SLAB = (0xF5 << 24).to_bytes(4, "little")
 _NO_TYPE = b"\xff\xff\xff\xff"
 
@@ -44,7 +44,7 @@ def struct_page(flags: int, mapping: int, type_word: bytes, private: int = 0) ->
 
 
 KEPT = struct_page(0, 0, _SLAB)
-FREE = struct_page(0, 0, _BUDDY)
+FREE = struct_page(0, 0, BUDDY)
 ANON = struct_page(_LRU | _SWAPBACKED, 0xFFFF888000000001, _NO_TYPE)
 CACHE = struct_page(_LRU, 0xFFFF888000000000, _NO_TYPE)
 MIXES = {

@@ -42,7 +42,7 @@ def test_no_loop_takes_more_instructions_than_recorded() -> None:
     assert not slower, "if that is meant: python -m tests.bench.instructions --record"
 
 
-def test_instructions_of_a_function_are_its_own_and_those_of_what_it_calls() -> None:
+def test_instructions_of_a_function_are_its_own_and_those_of_what_it_calls_of_ours() -> None:
     dump = """\
 summary: 999
 fn=main
@@ -57,9 +57,15 @@ cfi=other.c
 cfn=called
 calls=3 9
 6 7
+cob=/lib/libc.so.6
+cfi=memcpy.c
+cfn=memcpy
+calls=1 2
+6 3000
+7 2
 fn=loops
 1 500
 """
-    assert inclusive(dump, "loop") == 30 + 4 + 7
+    assert inclusive(dump, "loop") == 30 + 4 + 7 + 2
     with pytest.raises(AssertionError, match="does not tell of loo"):
         inclusive(dump, "loo")
