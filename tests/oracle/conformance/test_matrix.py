@@ -9,6 +9,7 @@ every page: what lzo makes of a page depends on the page before, and there is mo
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,6 +187,18 @@ def test_dumps_of_dumps(bench: Bench, words: tuple[object, ...]) -> None:
         assert same(their_dump, our_dump)
 
 
+def without_pages_past(dump: bytes, end: int, whole: Path) -> bytearray:
+    """``dump``, a beginning of ``whole``, with the descriptors that lead past ``end`` emptied."""
+    emptied = bytearray(dump)
+    with DumpReader(whole) as complete:
+        table = range(complete.layout.bitmaps_end, min(complete.data_off, len(dump) - 23), 24)
+    for at in table:
+        off, size = struct.unpack_from("<qI", dump, at)
+        if off + size > end:
+            emptied[at : at + 24] = bytes(24)
+    return emptied
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize("place", [1 << 18, 1 << 21, -17, -16, -1])
 def test_streams_that_end_early(bench: Bench, place: int) -> None:
@@ -198,7 +211,8 @@ def test_streams_that_end_early(bench: Bench, place: int) -> None:
     stream = bench.theirs.make("-F", "-d", 1, core, cwd=core.parent)[:place]
     (their_dump,) = bench.make(bench.theirs, "-R", stdin=stream, status=1)
     (our_dump,) = bench.make(bench.ours, "-R", stdin=stream, status=1)
-    expected, our_bytes = bytearray(their_dump.read_bytes()), our_dump.read_bytes()
+    our_bytes = our_dump.read_bytes()
+    expected = without_pages_past(their_dump.read_bytes(), len(our_bytes), whole)
     expected[STATUS_OFF] |= INCOMPLETE
     # Of the record that is not whole theirs has only what filled its buffer.
     assert all(theirs in (ours, 0) for ours, theirs in zip(our_bytes, expected))
