@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.lab.errors import LabError
@@ -134,3 +137,10 @@ def test_a_level_that_is_missing_is_an_error() -> None:
     del said[31, "kernel"]
     with pytest.raises(LabError, match="dump-31-kernel"):
         dump_errors(said)
+
+
+def test_the_document_has_each_case() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "kernel.md").read_text("utf-8")
+    _, _, table = text.partition("\n| case | what | 6.1 and 6.12 |\n")
+    names = re.findall(r"^\| (\S+) \|", table.partition("\n\n")[0], re.M)
+    assert sorted(names) == sorted(case.name for case in filter_cases())
