@@ -28,7 +28,7 @@ from tests.decompress import LZO, SNAPPY, ZLIB
 from tests.sinks.flattened_reader import END_MARK, HEADER, come, file_of, stream_of
 from tests.sinks.kdump_reader import Dump
 from tests.sources.rawelf import Segment, raw_elf
-from tests.sources.test_kdump import check, content, packed, some_pages
+from tests.sources.stored_pages import check, content, packed, some_pages
 
 Records = list[tuple[int, bytes]]
 

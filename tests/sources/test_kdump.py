@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import tracemalloc
 import zlib
@@ -12,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Optional
 
 import pytest
 import zstandard
@@ -37,13 +35,22 @@ from tests.builders.elfcore import note
 from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD
 from tests.sinks.flattened_reader import stream_of
 
-PAGE = 4096
-TEXT = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n"
-NOTES = note("CORE", 1, bytes(336)) + note("VMCOREINFO", 0, TEXT) + note("LINUX", 0x700, bytes(9))
-
-Pages = Mapping[int, Optional[bytes]]
-
-both_ways = pytest.mark.parametrize("use_mmap", [True, False], ids=["mmap", "pread"])
+from .stored_pages import (
+    KINDS,
+    LOST,
+    NOTES,
+    PAGE,
+    TEXT,
+    Kinds,
+    both_ways,
+    check,
+    check_lost,
+    check_twins,
+    content,
+    packed_pages,
+    pages_of,
+    some_pages,
+)
 
 
 @contextmanager
@@ -59,51 +66,6 @@ def write(tmp_path: Path, spec: Spec) -> Path:
     return path
 
 
-def content(pfn: int, size: int = PAGE) -> bytes:
-    """Pages that compress, pages that do not, and zero pages."""
-    rng = Random(pfn)
-    if pfn % 5 == 0:
-        return bytes(size)
-    if pfn % 5 == 1:
-        return rng.randbytes(size)
-    return (f"page {pfn} " * size).encode()[:size]
-
-
-def some_pages(size: int = PAGE) -> Pages:
-    """Runs kept and left out, a hole, and one page far away."""
-    kept = [*range(3, 40), *range(50, 52), 60, 62, *range(64, 90), 100_000]
-    pages: dict[int, Optional[bytes]] = dict.fromkeys(range(3, 95))
-    pages.update({pfn: content(pfn, size) for pfn in kept})
-    return pages
-
-
-def check(source: Source, pages: Pages, size: int = PAGE) -> None:
-    """Everything a source says, of the pages it should have."""
-    shift = size.bit_length() - 1
-    kept = {pfn for pfn, page in pages.items() if page is not None}
-    assert {p for start, end in source.exists.pages(shift) for p in range(start, end)} == set(pages)
-    assert {p for start, end in source.data.pages(shift) for p in range(start, end)} == kept
-    assert source.exists.total == len(pages) * size
-    assert source.data.total == len(kept) * size
-    assert source.data.end == (max(kept) + 1) * size
-    for pfn in [*pages, max(pages) + 1, 0]:
-        page = pages.get(pfn)
-        if page is None:
-            assert source.stretch_end(pfn << shift) == pfn << shift
-            assert (pfn << shift) not in source.data
-            with pytest.raises(NotInDumpError) as caught:
-                source.read_page(pfn, shift)
-            assert caught.value.address == pfn << shift
-            with pytest.raises(NotInDumpError) as caught:
-                source.read(pfn << shift, 1)
-            assert caught.value.address == pfn << shift
-        else:
-            assert source.stretch_end(pfn << shift) > pfn << shift
-            assert (pfn << shift) in source.data
-            assert source.read_page(pfn, shift) == page
-            assert source.read((pfn << shift) + 5, size - 9) == page[5:-4]
-
-
 @both_ways
 @pytest.mark.parametrize("version", [1, 3, 6])
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name.decode())
@@ -115,40 +77,13 @@ def test_every_machine(tmp_path: Path, machine: Machine, version: int, use_mmap:
         check(source, pages, size)
 
 
-def packed(flag: int, page: bytes) -> bytes:
-    """The page as the encoding's own library makes it."""
-    if flag == ZLIB:
-        return zlib.compress(page)
-    if flag == ZSTD:
-        return zstandard.ZstdCompressor(level=1).compress(page)
-    out, size = ctypes.create_string_buffer(2 * PAGE), ctypes.c_size_t(2 * PAGE)
-    if flag == SNAPPY:
-        function, extra = ctypes.CDLL("libsnappy.so.1").snappy_compress, ()
-    else:
-        function = ctypes.CDLL("liblzo2.so.2").lzo1x_1_compress
-        extra = (ctypes.create_string_buffer(1 << 17),)
-    assert function(page, ctypes.c_size_t(PAGE), out, ctypes.byref(size), *extra) == 0
-    return out.raw[: size.value]
-
-
-@pytest.fixture(params=["c", "python"])
-def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("PYDUMPFILE_KERNEL", request.param)
-    return str(request.param)
-
-
 @pytest.mark.usefixtures("loops")
 @both_ways
 @pytest.mark.parametrize("flag", [0, ZLIB, LZO, SNAPPY, ZSTD])
 def test_every_encoding(tmp_path: Path, flag: int, use_mmap: bool) -> None:
     """Some pages in the encoding, the others as they are."""
     pages = some_pages()
-    stored = {
-        pfn: (packed(flag, page), flag)
-        for pfn, page in pages.items()
-        if page is not None and pfn % 5 != 1 and flag
-    }
-    spec = Spec(pages, status=flag, stored=stored)
+    spec = Spec(pages, status=flag, stored=packed_pages(flag, pages))
     with opened(write(tmp_path, spec), use_mmap) as source:
         check(source, pages)
 
@@ -191,20 +126,16 @@ def test_views_larger_than_a_window(tmp_path: Path) -> None:
 
 
 @given(
-    st.dictionaries(
-        st.integers(0, 70000), st.sampled_from([None, b"\0", b"a", b"bc"]), min_size=1, max_size=40
-    ),
+    KINDS,
     st.lists(st.tuples(st.integers(0, 70100), st.integers(0, 300)), max_size=5),
 )
 def test_sets_of_pages(
     tmp_path_factory: pytest.TempPathFactory,
-    kinds: dict[int, Optional[bytes]],
+    kinds: Kinds,
     ranges: list[tuple[int, int]],
 ) -> None:
     """Any bitmaps, across the pieces in which they are read."""
-    pages = {
-        pfn: None if kind is None else kind * (PAGE // len(kind)) for pfn, kind in kinds.items()
-    }
+    pages = pages_of(kinds)
     path = tmp_path_factory.getbasetemp() / "any"
     path.write_bytes(diskdump.build(Spec(pages)))
     with opened(path) as source:
@@ -241,32 +172,17 @@ def test_pages_in_the_dump_that_never_were(tmp_path: Path) -> None:
 
 
 def test_another_for_another_thread(tmp_path: Path) -> None:
-    pages = some_pages()
-    with opened(write(tmp_path, Spec(pages))) as source:
-        twin = source.another()
-        one = source.view(3 * PAGE, 20 * PAGE)
-        other = twin.view(64 * PAGE, 20 * PAGE)
-        assert one == b"".join(content(pfn) for pfn in range(3, 23))
-        assert other == b"".join(content(pfn) for pfn in range(64, 84))
+    with opened(write(tmp_path, Spec(some_pages()))) as source:
+        check_twins(source)
 
 
 class TestLostPages:
     """The dump should have them, and has not: never zeros, never a page of somebody else."""
 
     def test_of_an_incomplete_dump(self, tmp_path: Path) -> None:
-        pages = some_pages()
-        spec = Spec(pages, lost={10, 11, 64, 100_000}, status=ZLIB | INCOMPLETE)
+        spec = Spec(some_pages(), lost=LOST, status=ZLIB | INCOMPLETE)
         with opened(write(tmp_path, spec)) as source:
-            assert source.incomplete
-            for pfn in spec.lost:
-                assert pfn << 12 in source.data
-                with pytest.raises(LostPageError) as caught:
-                    source.read_page(pfn, 12)
-                assert caught.value.address == pfn << 12
-            with pytest.raises(LostPageError) as caught:
-                source.view(3 * PAGE, 30 * PAGE)
-            assert caught.value.address == 10 * PAGE
-            assert source.view(12 * PAGE, 20 * PAGE) == b"".join(map(content, range(12, 32)))
+            check_lost(source)
 
     @both_ways
     @pytest.mark.parametrize("share_of_the_data", [0.0, 0.3, 0.9])

@@ -9,7 +9,6 @@ import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -31,14 +30,20 @@ from tests.builders.diskdump import AARCH64, S390X, X86_64, Machine, Spec
 from tests.builders.elfcore import note
 from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD
 
-from .test_kdump import (
+from .stored_pages import (
+    KINDS,
+    LOST,
     NOTES,
     PAGE,
     TEXT,
+    Kinds,
     both_ways,
     check,
+    check_lost,
+    check_twins,
     content,
-    packed,
+    packed_pages,
+    pages_of,
     some_pages,
 )
 
@@ -80,20 +85,12 @@ def test_every_machine(tmp_path: Path, machine: Machine, version: int, use_mmap:
         check(source, pages, size)
 
 
-@pytest.mark.parametrize("kernel", ["c", "python"])
+@pytest.mark.usefixtures("loops")
 @both_ways
 @pytest.mark.parametrize("flag", [0, ZLIB, LZO, SNAPPY, ZSTD])
-def test_every_encoding(
-    tmp_path: Path, flag: int, use_mmap: bool, kernel: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYDUMPFILE_KERNEL", kernel)
+def test_every_encoding(tmp_path: Path, flag: int, use_mmap: bool) -> None:
     pages = some_pages()
-    stored = {
-        pfn: (packed(flag, page), flag)
-        for pfn, page in pages.items()
-        if page is not None and pfn % 5 != 1 and flag
-    }
-    spec = Spec(pages, status=flag, stored=stored, zero_shared=True)
+    spec = Spec(pages, status=flag, stored=packed_pages(flag, pages), zero_shared=True)
     with opened(write_parts(tmp_path, spec), use_mmap) as source:
         check(source, pages)
 
@@ -118,18 +115,14 @@ def test_views_across_parts(tmp_path: Path, use_mmap: bool, shuffled: bool) -> N
 
 
 @given(
-    st.dictionaries(
-        st.integers(0, 70000), st.sampled_from([None, b"\0", b"a", b"bc"]), min_size=1, max_size=40
-    ),
+    KINDS,
     st.lists(st.integers(0, 70000), min_size=1, max_size=5),
 )
 def test_any_pages_and_any_boundaries(
-    tmp_path_factory: pytest.TempPathFactory, kinds: Mapping[int, Optional[bytes]], cuts: list[int]
+    tmp_path_factory: pytest.TempPathFactory, kinds: Kinds, cuts: list[int]
 ) -> None:
     """Across the pieces in which bitmaps are read and counted."""
-    pages = {
-        pfn: None if kind is None else kind * (PAGE // len(kind)) for pfn, kind in kinds.items()
-    }
+    pages = pages_of(kinds)
     end = max(pages) + 1
     ends = (*sorted(min(cut, end) for cut in cuts), end)
     paths = write_parts(tmp_path_factory.getbasetemp(), Spec(pages), ends)
@@ -143,11 +136,7 @@ def test_any_pages_and_any_boundaries(
 
 def test_another_for_another_thread(tmp_path: Path) -> None:
     with opened(write_parts(tmp_path, Spec(some_pages()))) as source:
-        twin = source.another()
-        one = source.view(3 * PAGE, 20 * PAGE)
-        other = twin.view(64 * PAGE, 20 * PAGE)
-        assert one == b"".join(content(pfn) for pfn in range(3, 23))
-        assert other == b"".join(content(pfn) for pfn in range(64, 84))
+        check_twins(source)
 
 
 def test_the_page_that_zero_pages_share_is_known(tmp_path: Path) -> None:
@@ -239,18 +228,9 @@ class TestIncompleteParts:
     """What they lack is lost, in them alone."""
 
     def test_lost_pages(self, tmp_path: Path) -> None:
-        spec = Spec(some_pages(), lost={10, 11, 64, 100_000}, status=ZLIB | diskdump.INCOMPLETE)
+        spec = Spec(some_pages(), lost=LOST, status=ZLIB | diskdump.INCOMPLETE)
         with opened(write_parts(tmp_path, spec)) as source:
-            assert source.incomplete
-            for pfn in spec.lost:
-                assert pfn << 12 in source.data
-                with pytest.raises(LostPageError) as caught:
-                    source.read_page(pfn, 12)
-                assert caught.value.address == pfn << 12
-            with pytest.raises(LostPageError) as caught:
-                source.view(3 * PAGE, 30 * PAGE)
-            assert caught.value.address == 10 * PAGE
-            assert source.view(12 * PAGE, 20 * PAGE) == b"".join(map(content, range(12, 32)))
+            check_lost(source)
 
     @pytest.mark.parametrize("which", range(len(ENDS)))
     def test_one_that_says_so_is_enough(self, tmp_path: Path, which: int) -> None:

@@ -12,7 +12,7 @@ from pydumpfile.decoders import FLAGS
 from pydumpfile.errors import NativeError
 from pydumpfile.sources.unpack import Stored, UnpackedTo, Unpacker, make_unpacker
 from tests.decompress import ZLIB
-from tests.sources.test_kdump import content, packed
+from tests.sources.stored_pages import content, packed
 
 PAGE = 4096
 NOWHERE = (1 << 64) - 1
