@@ -19,9 +19,10 @@ from tests.badmemory import BadMemory
 
 from . import witness
 from .conftest import Shelf, evidence_of
-from .cores import SMALL, Evidence
+from .cores import SMALL, Evidence, kept_by_pydumpfile
 from .dumpreader import DumpReader
 from .pfnset import each
+from .rawcore import RawCore
 from .test_readers import crash_output
 
 pytestmark = pytest.mark.lab
@@ -111,9 +112,29 @@ def test_crash_knows_lost_pages_and_shows_nothing_else_for_them(
 
 def test_crash_opens_a_stream_as_it_is(evidence: Evidence, stream: Path, tmp_path: Path) -> None:
     """And sees that it is complete, though its first header said otherwise."""
-    commands = tmp_path / "commands"
-    commands.write_text("sys\nlog\nquit\n", "utf-8")
-    said = crash_output(evidence, stream, commands)
+    check_with_crash(evidence, stream, tmp_path)
+
+
+def test_crash_opens_what_was_rearranged(evidence: Evidence, stream: Path, tmp_path: Path) -> None:
+    """Ours, by ours."""
+    with stream.open("rb") as file:
+        rearrange(file.fileno(), Target(str(tmp_path / "rearranged")))
+    check_with_crash(evidence, tmp_path / "rearranged", tmp_path)
+
+
+def check_with_crash(evidence: Evidence, dump: Path, directory: Path) -> None:
+    """It finds a whole dump, the kernel's log, and pages from first to last."""
+    with RawCore(evidence.core.vmcore) as raw:
+        some = list(each(kept_by_pydumpfile(evidence.core.vmcore, 31)))
+        pfns = [pfn for pfn in some[:: len(some) // 20] if any(raw.page(pfn)[:8])]
+        words = {pfn: raw.page(pfn)[:8][::-1].hex() for pfn in pfns}
+    commands = directory / "commands"
+    reads = "".join(f"rd -p {pfn << 12:x}\n" for pfn in words)
+    commands.write_text(f"sys\nlog\n{reads}quit\n", "utf-8")
+    said = crash_output(evidence, dump, commands)
     assert re.search(r"^ +DUMPFILE: .*\[PARTIAL DUMP\]$", said, re.M)
     assert "incomplete" not in said.lower()
     assert re.search(r"^\[ +\d+\.\d+\] sysrq: Trigger a crash$", said, re.M)
+    for pfn, word in words.items():
+        shown = re.search(rf"^ *{pfn << 12:x}:  ([0-9a-f]+) ", said, re.M)
+        assert shown is not None and shown[1] == word, hex(pfn)
