@@ -14,7 +14,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from pydumpfile.errors import FormatError, TruncatedError, UnsupportedError
+from pydumpfile.errors import FormatError, TruncatedError
 from pydumpfile.formats.kdump import SIGNATURE, UTSNAME_FIELD_SIZE
 from pydumpfile.pfn import Range
 
@@ -97,6 +97,11 @@ class Headers(NamedTuple):
     max_mapnr: int
     nr_cpus: int
     sub: SubHeader
+
+    @property
+    def is_32_bit(self) -> bool:
+        """Whether the dead machine's words are."""
+        return not self.encoding.startswith("64-bit")
 
     @property
     def machine(self) -> str:
@@ -208,12 +213,10 @@ def _leads_into_block(headers: Headers) -> bool:
 
 
 def pack_sub_header(headers: Headers, sub: SubHeader) -> bytes:
-    """``sub`` as a file with ``headers`` has it: no field that is newer than its version.
+    """``sub`` as a file with ``headers``, of a 64-bit machine, has it.
 
-    :raises UnsupportedError: it is of a 32-bit machine.
+    That is no field that is newer than its version.
     """
     encoding = next(e for e in _ENCODINGS if e.name == headers.encoding)
-    if encoding.header.size != _ENCODINGS[0].header.size:
-        raise UnsupportedError("writing a kdump-compressed file of a 32-bit machine")
     n_bytes = _SIZES_BY_VERSION_64[min(headers.version, len(_SIZES_BY_VERSION_64) - 1)]
     return encoding.sub_header.pack(*sub)[:n_bytes]

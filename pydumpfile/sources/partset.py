@@ -18,6 +18,7 @@ from pydumpfile.errors import (
     InputError,
     PydumpfileError,
     TruncatedError,
+    UnsupportedError,
     UsageError,
 )
 from pydumpfile.formats.diskdump import START_SIZE, Headers, pack_sub_header, parse_headers
@@ -35,6 +36,7 @@ class PartSet:
 
     :param paths: of the parts, in any order.
     :raises UsageError: they are not the parts of one dump, or not all of them.
+    :raises UnsupportedError: they are of a 32-bit machine.
     :raises FormatError: one is no part of a dump, or damaged (TruncatedError: cut short).
     :raises InputError: one cannot be read.
     """
@@ -211,7 +213,10 @@ def _missing(start_pfn: int, end_pfn: int) -> UsageError:
 
 
 def _check_common(parts: Sequence[Part]) -> None:
-    """Refuse parts that differ in what all parts of a dump have."""
+    """Refuse parts that differ in what all parts of a dump have, and those of 32-bit machines."""
+    for part in parts:
+        if part.headers.is_32_bit:
+            raise UnsupportedError(f"{part.path}: a part of a split dump of a 32-bit machine")
     first = parts[0]
     for part in parts[1:]:
         if part.headers.version != first.headers.version or _common(part) != _common(first):

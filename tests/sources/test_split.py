@@ -20,13 +20,14 @@ from pydumpfile.errors import (
     NotInDumpError,
     PydumpfileError,
     TruncatedError,
+    UnsupportedError,
     UsageError,
 )
 from pydumpfile.sources import Source, open_source
 from pydumpfile.sources.pagestore import LostPageError
 from pydumpfile.sources.split import SplitSource
 from tests.builders import diskdump
-from tests.builders.diskdump import AARCH64, S390X, X86_64, Machine, Spec
+from tests.builders.diskdump import AARCH64, ARM, I386, MIPS_BE, S390X, X86_64, Machine, Spec
 from tests.builders.elfcore import note
 from tests.decompress import LZO, SNAPPY, ZLIB, ZSTD
 
@@ -377,6 +378,13 @@ class TestRefused:
         with pytest.raises(FormatError, match="damaged") as caught:
             open_source(paths)
         assert caught.value.path == paths[3]
+
+    @pytest.mark.parametrize("machine", [I386, ARM, MIPS_BE], ids=lambda m: m.name.decode())
+    def test_a_machine_of_32_bits(self, tmp_path: Path, machine: Machine) -> None:
+        """By that, and not because either layout of their sub headers fits some part."""
+        paths = write_parts(tmp_path, Spec(some_pages(), machine))
+        with pytest.raises(UnsupportedError, match="part of a split dump of a 32-bit machine"):
+            open_source(paths)
 
     def test_a_whole_dump(self, paths: list[str], tmp_path: Path) -> None:
         whole = tmp_path / "whole"
