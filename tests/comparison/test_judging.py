@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pydumpfile.comparison import judging
+from pydumpfile.bitmap import Bitmap
+from pydumpfile.comparison import bitmaps, judging
 from pydumpfile.filter import pfnlists
 
 
@@ -23,6 +28,40 @@ def test_a_file_is_not_the_kernels_to_judge(
     monkeypatch.setattr(pfnlists, "PATH", str(tmp_path / "lists"))
     assert "/proc/vmcore alone" in judging.kernel_filter_missing(str(tmp_path / "core"))
     assert judging.kernel_filter_missing("/proc/vmcore") == ""
+
+
+def test_windows_are_hashed_one_by_one_while_the_clock_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    alive: weakref.WeakSet[Bitmap] = weakref.WeakSet()
+
+    class Window(Bitmap):
+        def __init__(self, first_pfn: int, end_pfn: int) -> None:
+            super().__init__(first_pfn, end_pfn)
+            self.set_ranges([(first_pfn, end_pfn)])
+            alive.add(self)
+
+    def judge() -> Iterator[Bitmap]:
+        nonlocal now
+        now += 1
+        for i in range(5):
+            now += 10
+            yield Window(64 * i, 64 * i + 64)
+            assert len(alive) <= 1
+        now += 100
+
+    class Hashed(bitmaps.Kept):
+        def _add(self, off: int, piece: bytes) -> None:
+            nonlocal now
+            now += 1000
+            super()._add(off, piece)
+
+    monkeypatch.setattr(bitmaps, "Kept", Hashed)
+    ns, sha256 = judging.time_windows(judge)
+    assert ns == 1 + 5 * 10 + 100
+    assert sha256 == hashlib.sha256(b"\xff" * 40).hexdigest()
 
 
 @pytest.mark.parametrize(("before", "direct"), [("Y", True), ("Y", False), ("N", True)])
