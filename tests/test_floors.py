@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pydumpfile"
 # Longest name that fits counts; a room's floor holds for all of its modules.
 FLOORS = {
     "errors": 0, "pfn": 0, "bitmap": 0, "progress": 0, "loops": 0, "variants": 0, "_version": 0,
-    "bitruns": 0, "stopwatch": 0, "signals": 0,
+    "bitruns": 0, "stopwatch": 0, "signals": 0, "filekind": 0,
     "formats": 1, "codecs": 1, "decoders": 1,
     "sources": 2, "sinks": 2,
     "memory": 3,

@@ -63,7 +63,8 @@ class TestInput:
     @pytest.mark.parametrize(
         "arguments",
         ["PIPE dump", "-F PIPE", "--dump-dmesg PIPE log", "--mem-usage PIPE", "PIPE CORE dump",
-         "--reassemble PIPE CORE dump", "-x PIPE CORE dump", "--split PIPE one two"],
+         "--reassemble PIPE CORE dump", "-x PIPE CORE dump", "-i PIPE CORE dump",
+         "--dump-dmesg -i PIPE CORE log", "-g dump -x PIPE", "--split PIPE one two"],
     )  # fmt: skip
     def test_a_pipe_is_not_waited_for(
         self, command: Command, small: BuiltCore, pipe: Path, tmp_path: Path, arguments: str
@@ -74,10 +75,29 @@ class TestInput:
         done = command(*(names.get(word, word) for word in arguments.split()))
         if arguments == "PIPE CORE dump":
             assert (done.returncode, done.stdout) == (1, "")  # none of both is a part
+        elif "-x" in arguments or "-i" in arguments:
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"{pipe} is a pipe, and only a regular file can describe a kernel" in done.stderr
         else:
             assert (done.returncode, done.stdout) == (12, "")
             assert f"{pipe}: opening " in done.stderr and "Illegal seek" in done.stderr
         assert not any((tmp_path / name).exists() for name in ("dump", "log", "one", "two"))
+
+    @pytest.mark.parametrize("option", ["-x", "-i"])
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [("/dev/zero", "a character device"), ("/dev", "a directory"), ("DISK", "a block device")],
+    )
+    def test_what_describes_a_kernel_is_a_regular_file(
+        self, command: Command, small: BuiltCore, tmp_path: Path, request: pytest.FixtureRequest,
+        option: str, path: str, kind: str,
+    ) -> None:  # fmt: skip
+        if path == "DISK":
+            path = str(request.getfixturevalue("disk"))
+        done = command("-d", 31, option, path, small.path, tmp_path / "dump")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{path} is {kind}, and only a regular file can describe a kernel" in done.stderr
+        assert not (tmp_path / "dump").exists()
 
     def test_a_pipe_that_is_written_into(self, tmp_path: Path) -> None:
         """As of ``<(zcat core.gz)``: it says what to do."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 from pydumpfile.errors import FormatError, InputError, UsageError
+from pydumpfile.filekind import CHARACTER_DEVICE, PIPE, other_kind
 from pydumpfile.formats import vmcoreinfo
 from pydumpfile.memory.x86_64 import START_KERNEL_MAP
 from pydumpfile.sinks.base import output_error, refuse_inputs
@@ -77,12 +78,21 @@ def description_in(vmlinux: str, vmcoreinfo_file: str) -> Description:
     return describe(vmlinux)
 
 
+def refuse_other_kinds(path: str) -> None:
+    """Raise UsageError if ``path`` is there and no regular file: a pipe may have no writer."""
+    kind = other_kind(path)
+    if kind:
+        raise UsageError(f"{path} is {kind}, and only a regular file can describe a kernel")
+
+
 def read_description(path: str) -> Description:
     """The vmcoreinfo file at ``path``, or the VMCOREINFO of a running kernel copied to a file.
 
     :raises InputError: it cannot be read.
-    :raises FormatError: it is no such file.
+    :raises UsageError: it is no regular file.
+    :raises FormatError: it is not what it should be.
     """
+    refuse_other_kinds(path)
     try:
         with open(path, "rb") as file:
             text = file.read(_MAX_SIZE + 1)
@@ -102,19 +112,29 @@ def write_description(description: Description, path: str, source: str) -> None:
     """Write a vmcoreinfo file to ``path``, in place of what is there: as a whole or not at all.
 
     :param source: path of what it was made of; never written over.
-    :raises OutputError: it cannot be written.
-    :raises UsageError: it is the very input.
+    :raises OutputError: it cannot be written, or is a pipe that nobody reads.
+    :raises UsageError: it is the very input, or a directory or block device.
     """
     refuse_inputs(path, path, source)
     text = vmcoreinfo.render(description.lines)
+    kind = other_kind(path)
+    if kind not in ("", PIPE, CHARACTER_DEVICE):
+        raise UsageError(f"{path} is {kind}; name a file that is to be written")
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # such as a pipe
-            with open(path, "wb") as file:
+        if kind:  # such as /dev/stdout
+            with open(_open_now(path), "wb") as file:
                 file.write(text)
         else:
             _replace(os.path.realpath(path), text)
     except OSError as error:
         raise output_error(path, error, "writing the vmcoreinfo file") from error
+
+
+def _open_now(path: str) -> int:
+    """Open a pipe or device to be written into, without waiting for who reads it."""
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _replace(path: str, text: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple, Optional, Union
 
 from pydumpfile.errors import FormatError, InputError, UnsupportedError
 from pydumpfile.formats import elf
-from pydumpfile.sources.image import open_seekable
+from pydumpfile.kernel.description import refuse_other_kinds
 
 _ADVICE = "give the vmlinux of the kernel's debug package"
 
@@ -90,14 +90,16 @@ class Vmlinux:
     """An open vmlinux.
 
     :raises InputError: it cannot be opened or read.
+    :raises UsageError: it is no regular file.
     :raises FormatError: it is no 64-bit little-endian ELF file with sections and symbols.
     :raises UnsupportedError: it is of a machine that is not known.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        refuse_other_kinds(path)
         try:
-            with open(open_seekable(path), "rb") as file:
+            with open(path, "rb") as file:
                 if not os.path.getsize(path):
                     raise self.not_a_vmlinux(0, "an ELF file", "nothing: it is empty")
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)

@@ -5,24 +5,18 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from abc import ABC, abstractmethod
 from typing import Optional, Union
 
 from pydumpfile.errors import OutputError, SizeLimitError, UsageError
+from pydumpfile.filekind import DIRECTORY, other_kind
 
 _ADVICE = {
     errno.EEXIST: "give -f to overwrite it",
     errno.ENOSPC: "make room, or give another target",
     errno.EDQUOT: "make room, or give another target",
     errno.EPIPE: "whoever was to read it has gone",
-}
-
-_KINDS = {
-    stat.S_IFBLK: "a block device",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
+    errno.ENXIO: "nobody is there to read it",
 }
 
 Bytes = Union[bytes, bytearray, memoryview]
@@ -164,19 +158,14 @@ def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
 def _refuse_other_kinds(path: str, fd: Optional[int] = None) -> None:
     """Raise UsageError if ``path`` is there and no regular file.
 
-    Looked at before it is opened: of some devices and pipes that alone does something, or waits.
-
     :param fd: ``path``, opened.
     """
-    try:
-        kind = stat.S_IFMT(os.stat(path if fd is None else fd).st_mode)
-    except OSError:
-        return  # it is to be created, or to open it says what is wrong
-    if kind == stat.S_IFDIR:
+    kind = other_kind(path if fd is None else fd)
+    if kind == DIRECTORY:
         raise UsageError(f"{path} is a directory; name the file in it that is to be written")
-    if kind != stat.S_IFREG:
+    if kind:
         raise UsageError(
-            f"{path} is {_KINDS[kind]}, and only a regular file can be written; a device or pipe "
+            f"{path} is {kind}, and only a regular file can be written; a device or pipe "
             "takes a stream, of -F"
         )
 

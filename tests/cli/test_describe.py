@@ -117,6 +117,31 @@ def test_a_file_that_cannot_be_written(
     assert "writing the vmcoreinfo file: No such file" in capfd.readouterr().err
 
 
+def test_a_pipe_that_nobody_reads(
+    vmlinux: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Is not waited for; one that is read takes the text."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert run("-g", pipe, "-x", vmlinux) == 10
+    assert "nobody is there to read it" in capfd.readouterr().err
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run("-g", pipe, "-x", vmlinux) == 0
+        assert os.read(reading, 1 << 16).startswith(b"OSRELEASE=6.12.0\n")
+    finally:
+        os.close(reading)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_directory_is_no_file(
+    vmlinux: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-g", tmp_path, "-x", vmlinux) == 1
+    assert f"{tmp_path} is a directory; name a file" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def another_name(file: Path, name: Path, way: str) -> Path:
     """``file`` by that name, where it has to be another."""
     if way == "hard link":
