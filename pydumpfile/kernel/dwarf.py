@@ -26,7 +26,7 @@ from pydumpfile.kernel.vmlinux import Section, Vmlinux
 
 _DAMAGED = (
     DWARFError, ELFError, LookupError, ValueError, OverflowError, TypeError, AttributeError,
-    RecursionError,
+    RecursionError, NotImplementedError,
 )  # fmt: skip
 """What pyelftools raises on debugging information that is not what it says."""
 

@@ -255,8 +255,7 @@ class Vmlinux:
         return {self._string(names_off + header.sh_name): header for header in headers}
 
     def _string(self, off: int) -> str:
-        end = self._map.find(b"\0", off)
-        return self._map[off:end].decode("ascii", "replace")
+        return self._map[off : off + _MOST_TEXT].partition(b"\0")[0].decode("ascii", "replace")
 
     def _header_of(self, name: str) -> Optional[SectionHeader]:
         header = self._headers.get(name) or self._headers.get(_old_name(name))

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from elftools.dwarf.die import DIE
 
 from pydumpfile.errors import FormatError, InputError, MissingFactError, UnsupportedError
 from pydumpfile.kernel.description import Description
@@ -272,6 +273,36 @@ def test_a_file_that_was_cut_off(vmlinux: Path, tmp_path: Path, share: int) -> N
     path.write_bytes(content[: len(content) * share // 100])
     with pytest.raises(FormatError):
         describe(str(path))
+
+
+@pytest.mark.parametrize("value", [1 << 20, (1 << 63) - 1, (1 << 64) - 1])
+@pytest.mark.parametrize("field_off", [16, 24, 32], ids=["sh_addr", "sh_offset", "sh_size"])
+def test_section_headers_that_lead_nowhere(
+    vmlinux: Path, tmp_path: Path, field_off: int, value: int
+) -> None:
+    """Each of them in turn, that of the names among them."""
+    content = vmlinux.read_bytes()
+    shoff = int.from_bytes(content[40:48], "little")
+    path = tmp_path / "damaged"
+    refused = 0
+    for at in range(shoff + field_off, len(content), 64):
+        path.write_bytes(content[:at] + value.to_bytes(8, "little") + content[at + 8 :])
+        try:
+            describe(str(path))
+        except (FormatError, MissingFactError, UnsupportedError):
+            refused += 1
+    assert refused or field_off == 16
+
+
+def test_what_pyelftools_does_not_know_is_damage(
+    vmlinux: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(die: DIE) -> None:
+        raise NotImplementedError(f"sibling in an unknown form in {die.tag}")
+
+    monkeypatch.setattr(DIE, "iter_children", unknown)
+    with pytest.raises(FormatError, match="NotImplementedError: sibling"):
+        describe(str(vmlinux))
 
 
 @pytest.mark.parametrize("section", [".debug_info", ".debug_abbrev", ".debug_str"])
