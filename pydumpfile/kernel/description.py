@@ -98,7 +98,7 @@ def read_description(path: str) -> Description:
             text = file.read(_MAX_SIZE + 1)
     except OSError as error:
         raise InputError(path, error.errno, "reading the vmcoreinfo file") from error
-    lines = vmcoreinfo.parse(text)
+    lines = vmcoreinfo.parse(text.replace(b"\r\n", b"\n"))  # of a copy that went through Windows
     for key in ("OSRELEASE", "PAGESIZE"):
         if key not in lines or len(text) > _MAX_SIZE:
             raise FormatError(

@@ -15,8 +15,8 @@ from itertools import chain
 from typing import NamedTuple, Optional
 
 from pydumpfile.errors import FaultError, MismatchError, MissingFactError, PydumpfileError
-from pydumpfile.formats.vmcoreinfo import to_number
 from pydumpfile.kernel.description import Description
+from pydumpfile.kernel.facts import Facts
 from pydumpfile.memory.x86_64 import START_KERNEL_MAP, PageTables
 from pydumpfile.pfn import align_up
 from pydumpfile.sources import Source
@@ -65,6 +65,7 @@ def find_placement(source: Source, description: Description) -> Placement:
 
     :raises MismatchError: a kernel of another release is there.
     :raises MissingFactError: none is there, or the description lacks what it is known by.
+    :raises FormatError: what it says of that cannot be.
     """
     return _Search(source, description).find()
 
@@ -75,9 +76,10 @@ class _Search:
     def __init__(self, source: Source, description: Description) -> None:
         self._source = source
         self._description = description
+        self._facts = Facts(description.lines, description.place, _ADVICE)
         self._uts_vaddr = self._symbol("init_uts_ns")
-        name_off = description.lines.get("OFFSET(uts_namespace.name)", str(_UTSNAME_OFF))
-        self._name_off = to_number("OFFSET()", name_off)
+        name_off = self._facts.find_offset("uts_namespace", "name")
+        self._name_off = _UTSNAME_OFF if name_off is None else name_off
         self._root_vaddr = self._symbol(*_ROOTS)
 
     def find(self) -> Placement:
@@ -124,10 +126,10 @@ class _Search:
         return ""
 
     def _symbol(self, *names: str) -> int:
-        lines = self._description.lines
         for name in names:
-            if f"SYMBOL({name})" in lines:
-                return to_number("SYMBOL()", lines[f"SYMBOL({name})"])
+            vaddr = self._facts.find_symbol(name)
+            if vaddr is not None:
+                return vaddr
         raise MissingFactError(
             " or ".join(f"SYMBOL({name})" for name in names), self._description.place, _ADVICE
         )

@@ -299,6 +299,26 @@ def test_files_that_do_not_describe_a_kernel(
         pydumpfile.open(core_of(replace(MOVED, note=False)).path, vmcoreinfo=file)
 
 
+@pytest.mark.parametrize("off", ["abc", "-4", "", "1 0", str(1 << 70)])
+def test_a_place_of_the_name_that_is_none(core_of: CoreMaker, tmp_path: Path, off: str) -> None:
+    """It is needed before anything is known of memory."""
+    changes = {"OFFSET(uts_namespace.name)": off}
+    file = vmcoreinfo_file(tmp_path / "vmcoreinfo", core_of(MOVED), **changes)
+    with pytest.raises(FormatError, match=r"OFFSET\(uts_namespace\.name\)") as caught:
+        pydumpfile.open(core_of(replace(MOVED, note=False)).path, vmcoreinfo=file)
+    assert caught.value.path == str(file)
+
+
+@pytest.mark.parametrize("note", [False, True])
+def test_a_file_that_went_through_windows(core_of: CoreMaker, tmp_path: Path, note: bool) -> None:
+    built, core = core_of(MOVED), core_of(replace(MOVED, note=note))
+    file = vmcoreinfo_file(tmp_path / "vmcoreinfo", built)
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    with pydumpfile.open(core.path, vmcoreinfo=file) as vmcore:
+        assert vmcore.contradictions == []
+        assert kept(vmcore, 31) == built.verdict(31)
+
+
 def test_lengths_that_makedumpfile_does_not_know(core_of: CoreMaker, tmp_path: Path) -> None:
     """It writes 2**63 - 2 for an array that DWARF gives no length of."""
     file = vmcoreinfo_file(
