@@ -31,8 +31,7 @@ def run(arguments: Sequence[str], drop_in_name: bool) -> int:
     try:
         with signals.Raised():
             options = read(arguments)
-            level = options.message_level | 8 * options.debug | 16 * options.show_stats
-            console = Console(level, options.flattened, drop_in_name)
+            console = Console(_message_level(options), options.flattened, drop_in_name)
             check(options, takes_parts=not drop_in_name)
             understood = True
             status = _do(options, console)
@@ -54,11 +53,18 @@ def run(arguments: Sequence[str], drop_in_name: bool) -> int:
     return min(status, 1) if drop_in_name else status
 
 
+def _message_level(options: Options) -> int:
+    """What is to be said; of a command line that is only checked always what is wrong with it."""
+    if options.check_params:
+        return Options().message_level
+    return options.message_level | 8 * options.debug | 16 * options.show_stats
+
+
 def _do(options: Options, console: Console) -> int:
     """The one job that was asked for."""
     job = options.job
     if job == "help":
-        return jobs.show_help()
+        return jobs.show_help(console)
     if job == "version":
         return jobs.show_version(console)
     if job == "check_params":

@@ -116,16 +116,17 @@ def rearrange_stream(options: Options, console: Console) -> int:
 
 def check_params(options: Options) -> int:
     """Nothing but whether this command line could work here; the files need not exist."""
-    if options.compression != AUTO:
+    writes_dump = not options._replace(check_params=False).job
+    if writes_dump and options.compression != AUTO:
         make_codec(options.compression, options.compress_level)
     return 0
 
 
-def show_help() -> int:
+def show_help(console: Console) -> int:
     """``--help``."""
     from pydumpfile.cli.help import help_text  # noqa: PLC0415
 
-    Console().product(help_text())
+    console.product(help_text())
     return 0
 
 

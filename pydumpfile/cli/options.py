@@ -186,6 +186,12 @@ def _address(text: str) -> int:
     return address
 
 
+def _file_name(text: str) -> str:
+    if not text:  # as of a variable of a script that was never set
+        raise UsageError("the name of a file is empty")
+    return text
+
+
 def _codec(text: str) -> str:
     if text not in (*NAMES, AUTO):
         raise UsageError(f"compression {text[:40]!r} is not one of {', '.join(NAMES)}, {AUTO}")
@@ -231,9 +237,10 @@ OPTIONS = (
     Option("--vtop", "vtop", "show the page-table walk to a virtual address as well", "ADDRESS",
            _address),
     Option("-x", "vmlinux", "what VMCOREINFO lacks is in the debugging information of VMLINUX",
-           "VMLINUX"),
-    Option("-i", "vmcoreinfo_file", "what VMCOREINFO lacks is in FILE, which -g has made", "FILE"),
-    Option("-g", "make_vmcoreinfo", "make FILE of the VMLINUX of -x, for -i", "FILE"),
+           "VMLINUX", _file_name),
+    Option("-i", "vmcoreinfo_file", "what VMCOREINFO lacks is in FILE, which -g has made", "FILE",
+           _file_name),
+    Option("-g", "make_vmcoreinfo", "make FILE of the VMLINUX of -x, for -i", "FILE", _file_name),
     Option("-f", "force", "overwrite DUMPFILE if it exists"),
     Option("--num-threads", "n_threads", "threads that read and compress (default: what CPUs and"
            " memory allow)", "N", _number("number of threads", _MAX_THREADS)),
@@ -245,7 +252,7 @@ OPTIONS = (
            "N", _number("message level", 31)),
     Option("-D", "debug", "say details as well"),
     Option("-v --version", "version", "show the version, and which codecs are there", extra=True),
-    Option("-h --help", "help", "show this"),
+    Option("-h --help", "help", "show a short help"),
     # Buffers are bounded without being told, and there are no other files than the dump.
     Option("-b", "", "", "ORDER", _number("block order", 31)),
     Option("--cyclic-buffer", "", "", "KIB", _number("buffer size", 1 << 40)),
@@ -270,10 +277,10 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags.split()}
 # A job, and what does not go with it. -c stands for every codec; what has its default's value is as
 # if it were not there.
 _REFUSED_TOGETHER = (
-    ("-g", "-c -d -E -F -i -R -X --dry-run"),
-    ("-R", "-c -d -E -F -i -x -X --xen-syms --dump-dmesg --dry-run"),
-    ("--reassemble", "-c -d -E -F -g -i -x -X --split --dry-run"),
-    ("-E", "-c --split --num-threads"),
+    ("-g", "-c --compress-level -d -E -F -i -R -X --dry-run"),
+    ("-R", "-c --compress-level -d -E -F -i -x -X --xen-syms --dump-dmesg --dry-run"),
+    ("--reassemble", "-c --compress-level -d -E -F -g -i -x -X --split --dry-run"),
+    ("-E", "-c --compress-level --split --num-threads"),
     ("--split", "-F --num-threads"),
     ("--dump-dmesg", "--dry-run --split"),
     ("-x", "-i"),
@@ -339,6 +346,8 @@ def check(options: Options, takes_parts: bool = True) -> None:
     for flag, other in _NEEDS:
         if _is_given(options, flag) and not _is_given(options, other):
             raise UsageError(f"{flag} only goes with {other}")
+    if options.compression == AUTO and options.compress_level is not None:
+        raise UsageError("--compress-level is in the numbers of one codec, auto may take any")
     wanted, given = operand_names(options), len(options.operands)
     takes_more = any("..." in name for name in wanted) or (takes_parts and _has_parts(options))
     if given < len(wanted) or (given > len(wanted) and not takes_more):
@@ -366,6 +375,8 @@ def _has_parts(options: Options) -> bool:
 
 def _is_given(options: Options, flag: str) -> bool:
     field = _BY_FLAG[flag].field
+    if field == "levels":
+        return options.levels[0] > 0  # as makedumpfile looks at it
     # --num-threads 0 asks for none.
     return bool(field) and getattr(options, field) not in (getattr(Options(), field), 0)
 

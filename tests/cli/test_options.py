@@ -41,6 +41,13 @@ def test_options_of_ours_take_no_prefix_from_makedumpfiles(
     assert getattr(read((*arguments, *IN_OUT)), field) == value
 
 
+@pytest.mark.parametrize("job", [("-R",), ("--reassemble", "part"), ("-g", "info", "-x", "vm")])
+def test_of_several_levels_the_first_is_looked_at(job: tuple[str, ...]) -> None:
+    """Whether there is one where nothing is filtered; makedumpfile looks no further."""
+    operands = () if "-g" in job else ("dump",)
+    assert parse(("-d", "0,31", *job, *operands)).levels == (0, 31)
+
+
 def test_bundled_flags_and_the_last_codec_wins() -> None:
     options = parse(("-czlf", *IN_OUT))
     assert (options.compression, options.force) == ("lzo", True)
@@ -104,6 +111,8 @@ def test_levels(text: str) -> None:
      (("-F",), "expected VMCORE, found vmcore dump"),
      (("-R",), "expected DUMPFILE, found vmcore dump"), (("-R", "-c"), "-R and a codec"),
      (("-R", "-d1"), "-R and -d"), (("-R", "-F"), "-R and -F"),
+     (("-R", "-d1,0"), "-R and -d"), (("-x", ""), "name of a file is empty"),
+     (("-i", ""), "name of a file is empty"), (("-x", "v", "-g", ""), "name of a file is empty"),
      (("--num",), "number of threads 'vmcore'"), (("--c",), "c not a unique")],
 )  # fmt: skip
 def test_refused(arguments: tuple[str, ...], message: str) -> None:

@@ -55,4 +55,4 @@ complete -c pydumpfile -n 'not __fish_seen_subcommand_from compare doctor initra
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from compare doctor initramfs' -l message-level -x -d 'what to say, 0 to 31'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from compare doctor initramfs' -s D -d 'say details as well'
 complete -c pydumpfile -n 'not __fish_seen_subcommand_from compare doctor initramfs' -s v -l version -d 'show the version, and which codecs are there'
-complete -c pydumpfile -n 'not __fish_seen_subcommand_from compare doctor initramfs' -s h -l help -d 'show this'
+complete -c pydumpfile -n 'not __fish_seen_subcommand_from compare doctor initramfs' -s h -l help -d 'show a short help'

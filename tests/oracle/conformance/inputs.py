@@ -20,8 +20,8 @@ MIB = 1 << 20
 PLAIN = CoreSpec(layout="5.15", memory=((MIB, 39 * MIB),), filled=0.3, bad_orders=False)
 NAMES = (
     "core", "half", "bare", "log", "callers", "kdump", "logdump", "elf", "stream", "elfstream",
-    "device", "part1", "part2", "info", "otherinfo", "real", "silent", "vmlinux", "othervmlinux",
-    "made",
+    "device", "part1", "part2", "info", "otherinfo", "crlf", "real", "silent", "vmlinux",
+    "othervmlinux", "made",
 )  # fmt: skip
 CUTS = {
     "cut1": 1000, "cut2": 4096, "cut3": 4300, "cut4": 9000, "cut5": 77800, "cut6": 1 << 21,
@@ -45,6 +45,7 @@ def make_inputs(
     made["otherinfo"].write_text(
         core.vmcoreinfo.replace("OSRELEASE=5.15.0", "OSRELEASE=5.14.0"), "utf-8"
     )
+    made["crlf"].write_bytes(core.vmcoreinfo.encode().replace(b"\n", b"\r\n"))
     _make_logs(made)
     for words in (
         ("-l", "-d", 1, "core", "kdump"),
