@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from docs.manual import generated
 from docs.manual.words import OFFERED
+from pydumpfile import errors
 from pydumpfile.cli.options import OPTIONS
 from tests.oracle import witness
 
@@ -27,8 +29,16 @@ def test_the_page_has_every_option() -> None:
     page = PAGE.read_text("utf-8").replace("\\-", "-")
     for option in OPTIONS:
         for flag in option.flags.split():
-            assert (f"\\fB{flag}\\fR" in page) == (option.field != "makedumpfile_bytes")
+            assert re.search(rf"(\\fB|^\.BR? ){flag}\b", page, re.M), flag
     assert "@" not in page
+
+
+def test_the_page_has_every_exit_status() -> None:
+    section = PAGE.read_text("utf-8").partition(".SH EXIT STATUS\n")[2].partition(".SH ")[0]
+    told = [int(code) for code in re.findall(r"^\.TP\n\.B (\d+)$", section, re.M)]
+    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
+    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.PydumpfileError)}
+    assert told == sorted({0, *codes})
 
 
 @pytest.mark.lab

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydumpfile import errors
 from pydumpfile._version import VERSION
 from pydumpfile.cli.help import help_text
 from pydumpfile.cli.options import OPTIONS, Option
@@ -34,7 +32,6 @@ def page() -> str:
         ("OPTIONS", _options()),
         ("IGNORED", _list(option for option in OPTIONS if _changes_nothing(option))),
         ("REFUSED", _list(option for option in OPTIONS if option.unsupported)),
-        ("EXIT_STATUS", _exit_status()),
     ):
         text = text.replace(f"@{name}@", "\n".join(lines))
     return text
@@ -67,21 +64,6 @@ def _changes_nothing(option: Option) -> bool:
 
 def _flags(option: Option) -> list[str]:
     return option.flags.split()
-
-
-def _exit_status() -> Iterator[str]:
-    """A code each, by the errors of the library; of those that share one the first."""
-    kinds: dict[int, type[errors.PydumpfileError]] = {}
-    for kind in vars(errors).values():
-        if (
-            isinstance(kind, type)
-            and issubclass(kind, errors.PydumpfileError)
-            and kind is not errors.PydumpfileError
-        ):
-            kinds.setdefault(kind.exit_code, kind)
-    for code, kind in sorted(kinds.items()):
-        meaning = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
-        yield f".TP\n.B {code}\n{_roff(meaning)}"
 
 
 def _roff(text: str) -> str:

@@ -16,6 +16,7 @@ usage: pydumpfile [-c|-l|-p|-z] [-d LEVEL] [options] VMCORE DUMPFILE
        pydumpfile [options] --reassemble PART... DUMPFILE
        pydumpfile [options] --dump-dmesg VMCORE LOGFILE
        pydumpfile [options] --mem-usage /proc/kcore
+       pydumpfile -g FILE -x VMLINUX
        pydumpfile doctor | initramfs | compare [--help]
 
 Copies the memory of a crashed Linux kernel, without the pages nobody needs, into
