@@ -207,7 +207,9 @@ class _Job:
         from pydumpfile.sinks.split import SplitSink, open_parts  # noqa: PLC0415
 
         block_pfns = target.splitblock_size >> self._vmcore.page_shift
-        return SplitSink(open_parts(target, *files), subject, self._codec.flag, block_pfns)
+        return SplitSink(
+            open_parts(target, *files), subject, self._codec.flag, block_pfns, target.all_or_nothing
+        )
 
     def _watch(self, stopwatch: Stopwatch, sink: Union[KdumpSink, SplitSink]) -> None:
         """Have all stages timed."""

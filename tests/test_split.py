@@ -16,6 +16,7 @@ from pydumpfile.dump import dump_vmcore
 from pydumpfile.errors import OutputError, SizeLimitError, UsageError
 from pydumpfile.filter.level import Level
 from pydumpfile.kernel.vmcore import Vmcore
+from pydumpfile.reassemble import reassemble
 from pydumpfile.sinks import Target
 from pydumpfile.sinks.file import OutputFile
 from pydumpfile.sinks.split import share_out
@@ -166,23 +167,74 @@ class TestWhatGoesWrong:
     def marked(self, paths: Iterable[str]) -> set[bool]:
         return {Dump(Path(path)).incomplete for path in paths}
 
-    def test_one_disk_is_full(
-        self, small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        paths = names(tmp_path, 3)
+    @pytest.fixture
+    def one_disk_is_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That of the second part, as soon as there are pages."""
         write_at = OutputFile.write_at
 
         def full(output: OutputFile, off: int, data: bytes) -> None:
-            if output.path == paths[1] and off > 100_000:
+            if output.path.endswith("part1") and off > 100_000:
                 raise output._failed(OSError(errno.ENOSPC, "full"), "writing")
             write_at(output, off, data)
 
         monkeypatch.setattr(OutputFile, "write_at", full)
+
+    @pytest.mark.usefixtures("one_disk_is_full")
+    @pytest.mark.parametrize("n_threads", [1, 3])
+    def test_one_disk_is_full(self, small: BuiltCore, tmp_path: Path, n_threads: int) -> None:
+        """The parts on the others have all their pages."""
+        paths = names(tmp_path, 3)
+        whole(small.path, tmp_path / "whole", 0)
+        unsplit = Dump(tmp_path / "whole")
         with pytest.raises(OutputError) as caught:
-            split(small.path, paths)
+            split(small.path, paths, level=0, n_threads=n_threads)
         assert (caught.value.path, caught.value.errno) == (paths[1], errno.ENOSPC)
         assert self.marked(paths) == {True}
         assert len({Dump(Path(path)).raw[:464] for path in paths}) == 1
+        there = []
+        for part in (Part(Path(path)) for path in paths):
+            pages = {pfn: part.page(pfn) for pfn in part.table()}
+            assert all(page in (unsplit.page(pfn), None) for pfn, page in pages.items())
+            there.append({page is not None for page in pages.values()})
+        assert there == [{True}, {False}, {True}]
+        joined = reassemble(paths, Target(str(tmp_path / "joined")))
+        assert joined.incomplete == paths
+        found = Dump(tmp_path / "joined")
+        lost = {pfn for pfn in found.pfns if found.page(pfn) is None}
+        assert lost == set(Part(Path(paths[1])).table())
+
+    @pytest.mark.usefixtures("one_disk_is_full")
+    def test_one_disk_is_full_and_there_is_another_try(
+        self, small: BuiltCore, tmp_path: Path
+    ) -> None:
+        """For which the others do not wait."""
+        paths = names(tmp_path, 3)
+        with pytest.raises(OutputError) as caught:
+            split(small.path, paths, level=0, all_or_nothing=True)
+        assert caught.value.path == paths[1]
+        assert self.marked(paths) == {True}
+        last = Part(Path(paths[2]))
+        assert None in {last.page(pfn) for pfn in last.table()}
+
+    def test_what_was_written_is_not_on_one_disk(
+        self, small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the last sync tells; the others are synced."""
+        paths, synced = names(tmp_path, 3), []
+        sync = OutputFile.sync
+
+        def fail(output: OutputFile) -> None:
+            synced.append(output.path)
+            if output.path == paths[0]:
+                raise output._failed(OSError(errno.EIO, "lost"), "syncing")
+            sync(output)
+
+        monkeypatch.setattr(OutputFile, "sync", fail)
+        with pytest.raises(OutputError) as caught:
+            split(small.path, paths)
+        assert (caught.value.path, caught.value.errno) == (paths[0], errno.EIO)
+        assert synced == list(paths)
+        assert self.marked(paths) == {True}
 
     def test_the_limit_is_for_each_part(self, small: BuiltCore, tmp_path: Path) -> None:
         paths = names(tmp_path, 3)

@@ -176,6 +176,7 @@ def _dump_with_retries(
         compression = _choose_codec(vmcore, target, n_threads, console)
     for level, next_level in zip(levels, (*levels[1:], None)):
         _tell_level(vmcore, level, console)
+        target = target._replace(all_or_nothing=next_level is not None)
         progress = console.progress()
         try:
             if options.elf:

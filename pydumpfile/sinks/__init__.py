@@ -33,6 +33,8 @@ class Target(NamedTuple):
     """Several files instead, each of which gets a part of the dump; ``path`` is the first."""
     splitblock_size: int = 1 << 30
     """Bytes of memory of which multiples the parts end at."""
+    all_or_nothing: bool = False
+    """If there is no space for one part, leave the others as well: all will be written again."""
 
 
 def open_output(target: Target, *inputs: Input) -> Output:

@@ -7,7 +7,8 @@ of the split block, chosen so that each part has about the same number of pages.
 
 Parts that are written to disks of their own should not wait for each other, so the pages come in
 turns, a piece of each part at a time. The parts are marked complete together, when all of them are
-on their disks: readers refuse a set in which some are and some are not.
+on their disks: readers refuse a set in which some are and some are not. Where the pages of one have
+no space, the others get theirs all the same.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import os
 from array import array
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Callable
+from typing import Callable, Optional
 
 from pydumpfile.bitmap import Bitmap
-from pydumpfile.errors import UsageError
+from pydumpfile.errors import OutputError, UsageError
 from pydumpfile.formats.kdump import DESCRIPTOR_SIZE
 from pydumpfile.pfn import Range, align_up
 from pydumpfile.sinks import Target, open_output
@@ -42,11 +43,13 @@ class SplitSink:
     :param outputs: of the parts, in order; all are closed with this.
     :param block_pfns: the boundaries are multiples of it, or of more where that is no multiple of
         64, or would make a million blocks of the machine.
+    :param all_or_nothing: give up all parts with the first whose pages cannot be written.
     """
 
     def __init__(
-        self, outputs: Sequence[Output], subject: Subject, codec_flag: int, block_pfns: int
-    ) -> None:
+        self, outputs: Sequence[Output], subject: Subject, codec_flag: int, block_pfns: int,
+        all_or_nothing: bool = False,
+    ) -> None:  # fmt: skip
         buffer_size = max(_DATA_BUFFERS_SIZE // len(outputs), _LEAST_DATA_BUFFER_SIZE)
         self._sinks = [
             KdumpSink(output, subject, codec_flag, (0, 0), buffer_size) for output in outputs
@@ -59,8 +62,13 @@ class SplitSink:
         """Pages of the 2nd bitmap, by block."""
         self._windows: list[Range] = []
         self._parts: list[Range] = []
-        self._turns: deque[tuple[KdumpSink, int]] = deque()
+        self._turns: deque[tuple[int, int]] = deque()
         """Whose pages come next, and how many of them; one turn after the other."""
+        self._all_or_nothing = all_or_nothing
+        self._failed: set[int] = set()
+        """Parts that get no pages any more."""
+        self._failure: Optional[OutputError] = None
+        """Of the first of them, still to be raised."""
 
     @property
     def reads_back(self) -> bool:
@@ -133,21 +141,32 @@ class SplitSink:
         """
         pieces = self._read_in_turns() if self.reads_back else self._cut_at_boundaries(windows)
         for i, piece in pieces:
-            self._turns.append((self._sinks[i], piece.count()))
+            self._turns.append((i, piece.count()))
             yield piece
 
     def write_batch(self, descriptors: Bytes, data: Bytes, lost: Collection[int] = ()) -> None:
         """Pages that :meth:`in_turns` gave next, none but those of one turn."""
-        sink, n_left = self._next_turn()
-        sink.write_batch(descriptors, data, lost)
+        i, n_left = self._next_turn()
         n_left -= len(descriptors) // DESCRIPTOR_SIZE + len(lost)
         assert n_left >= 0, "a batch has pages of two parts"
-        self._turns[0] = (sink, n_left)
+        self._turns[0] = (i, n_left)
+        if i not in self._failed:
+            try:
+                self._sinks[i].write_batch(descriptors, data, lost)
+            except OutputError as error:
+                self._fail(i, error)
+            if self._all_or_nothing:
+                self._raise_failure()
 
     def finish(self, complete: bool) -> None:
         """Mark all parts complete, if they are, when all of them are on the disk."""
-        for sink in self._sinks:
-            sink.settle()
+        for i, sink in enumerate(self._sinks):
+            if i not in self._failed:
+                try:
+                    sink.settle()
+                except OutputError as error:
+                    self._fail(i, error)
+        self._raise_failure()
         for sink in self._sinks:
             sink.end(complete)
 
@@ -156,10 +175,26 @@ class SplitSink:
         for sink in self._sinks:
             sink.close()
 
-    def _next(self) -> KdumpSink:
-        return self._next_turn()[0]
+    def _fail(self, i: int, error: OutputError) -> None:
+        """Part ``i`` ends here; the others may be on disks of their own."""
+        self._failed.add(i)
+        if self._failure is None:
+            # Without what it came through, see pydumpfile.packing.pipeline.Crew.
+            error.__cause__ = error.__context__ = None
+            self._failure = error.with_traceback(None)
 
-    def _next_turn(self) -> tuple[KdumpSink, int]:
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure
+
+    def _next(self) -> KdumpSink:
+        return self._sinks[self._next_turn()[0]]
+
+    def _next_turn(self) -> tuple[int, int]:
         while not self._turns[0][1]:
             self._turns.popleft()
         return self._turns[0]
@@ -170,7 +205,7 @@ class SplitSink:
         while unfinished:
             for turns in list(unfinished):
                 bounds = next(turns[1], None)
-                if bounds is None:
+                if bounds is None or turns[0] in self._failed:
                     unfinished.remove(turns)
                 else:
                     yield turns[0], self.read_bitmap2(*bounds)
