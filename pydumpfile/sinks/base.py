@@ -16,6 +16,7 @@ _ADVICE = {
     errno.ENOSPC: "make room, or give another target",
     errno.EDQUOT: "make room, or give another target",
     errno.EPIPE: "whoever was to read it has gone",
+    errno.EROFS: "mount it to be written (mount -o remount,rw), or give another target",
     errno.ENXIO: "nobody is there to read it",
 }
 
@@ -147,6 +148,8 @@ def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
         if not os.path.exists(path):  # a link that points nowhere is created where it points
             directory = os.path.dirname(os.path.realpath(path))
             os.stat(os.path.join(directory, ""))  # that it is one
+            if os.statvfs(directory).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, "read only")
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable")
         else:

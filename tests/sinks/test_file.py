@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pydumpfile.errors import OutputError, UsageError
+from pydumpfile.sinks.base import check_creatable
 from pydumpfile.sinks.file import OutputFile
 
 
@@ -130,6 +131,23 @@ def test_a_file_that_becomes_another(
 def test_places_that_are_not_there(core: Path, tmp_path: Path, name: str, number: int) -> None:
     with pytest.raises(OutputError) as caught:
         OutputFile(str(tmp_path / name), False, str(core))
+    assert caught.value.errno == number
+
+
+@pytest.mark.parametrize(
+    ("flags", "number", "advice"),
+    [(os.ST_RDONLY, errno.EROFS, "remount,rw"), (0, errno.EACCES, "Permission denied")],
+)
+def test_a_directory_that_cannot_be_written(
+    tmp_path: Path, flags: int, number: int, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before anything is done, and which of the two it is."""
+    fields = [*os.statvfs(tmp_path)]
+    fields[8] = flags
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match=advice) as caught:
+        check_creatable(str(tmp_path / "dump"), False)
     assert caught.value.errno == number
 
 
