@@ -10,10 +10,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Optional
 
 from pydumpfile.comparison import bitmaps
-from pydumpfile.comparison.judging import kernel_filter_missing
+from pydumpfile.comparison.judging import kernel_filter_missing, switch_missing, switched
 from pydumpfile.comparison.result import DUMPING, FAILED, Found
 from pydumpfile.comparison.ways import Progress, Way, measure_in_turns
 from pydumpfile.errors import FormatError, PydumpfileError
@@ -42,12 +43,13 @@ def measure_dumping(
         if not missing:
             progress(f"{DUMPING}: {way}: its bitmap")
             try:
-                kept = dumper.bitmap()
+                kept = switched(dumper.direct, dumper.bitmap)
                 differing = kept.differing(ours) if way.startswith(THEIRS) else None
                 checked[way] = Found(DUMPING, way, (), kept.sha256, differing)
             except (DumperFailedError, FormatError) as error:
                 missing = f"{FAILED}{error}"
-        ways[way] = Way(None, missing) if missing else Way(dumper.time)
+        measure = partial(switched, dumper.direct, dumper.time)
+        ways[way] = Way(None, missing) if missing else Way(measure)
     for one in measure_in_turns(DUMPING, ways, n_rounds, progress):
         yield checked[one.way]._replace(ns=one.ns) if one.way in checked else one
 
@@ -72,6 +74,8 @@ class Commands(NamedTuple):
             own = (*self.own_command, "--filter-in", place)
             yield f"judged in {where}, read", self._dumper(*own, by_read), missing
             yield f"judged in {where}, mmap", self._dumper(*own), missing
+        copying = self._dumper(*self.own_command, "--filter-in", "kernel")._replace(direct=False)
+        yield "judged in kernel by copying, mmap", copying, no_kernel or switch_missing()
         yield f"{THEIRS}, read", self._dumper(self.makedumpfile, by_read), no_theirs
         yield f"{THEIRS}, mmap", self._dumper(self.makedumpfile), no_theirs
 
@@ -83,6 +87,8 @@ class Dumper(NamedTuple):
     """A command that writes a flattened stream to its standard output, and hardly a word else."""
 
     command: Sequence[str]
+    direct: Optional[bool] = None
+    """Whether the kernel is to use the direct mapping meanwhile; None: it may as it does."""
 
     def time(self) -> int:
         """Nanoseconds from its start to its end, when it writes to /dev/null.

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 from pydumpfile import loops
 from pydumpfile.bitmap import Bitmap
@@ -33,6 +33,7 @@ BY_SCALAR = "user space, mmap, scalar"
 """By the loop as the kernel has it, one struct page at a time: compilers may do no more there."""
 IN_PLACE, BY_COPYING = "kernel, in place", "kernel, by copying"
 _IN_PYTHON = "PYDUMPFILE_KERNEL=python leaves nothing to the loop in C"
+_Measured = TypeVar("_Measured")
 _NO_FILTER = f"this kernel has no {pfnlists.PATH}"
 
 
@@ -127,10 +128,13 @@ def direct_mapping() -> Optional[bool]:
         return None
 
 
-def switched(direct: bool, measure: Callable[[], int]) -> int:
-    """``measure`` while the kernel uses the direct mapping, or does not; then all is as before."""
+def switched(direct: Optional[bool], measure: Callable[[], _Measured]) -> _Measured:
+    """``measure`` while the kernel uses the direct mapping, or does not; then all is as before.
+
+    :param direct: None leaves it as it is.
+    """
     before = direct_mapping()
-    if before is None or before == direct:
+    if direct is None or before is None or before == direct:
         return measure()
     _switch(direct)
     try:

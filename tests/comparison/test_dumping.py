@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pydumpfile.comparison import bitmaps
+from pydumpfile.comparison import bitmaps, dumping, judging
 from pydumpfile.comparison.dumping import Commands, Dumper, DumperFailedError, measure_dumping
 from pydumpfile.errors import FormatError
 from tests.builders import BuiltCore
@@ -60,10 +60,33 @@ def test_all_ways_are_told_of(small: BuiltCore) -> None:
     for way in ("judged in user space, read", "judged in user space, mmap"):
         assert found[way].bitmap == ours.sha256
         assert len(found[way].ns) == 1
-    for way in ("judged in kernel, read", "judged in kernel, mmap"):
+    in_kernel = [way for way in found if way.startswith("judged in kernel")]
+    assert len(in_kernel) == 3
+    for way in in_kernel:
         assert "no /proc/vmcore_pfn_lists" in found[way].missing
     for way in ("makedumpfile, read", "makedumpfile, mmap"):
         assert found[way].missing == "there is no no-such-makedumpfile"
+
+
+def test_the_direct_mapping_is_off_for_what_copies(
+    small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each dumper says what it found; the stream it writes is that of any other."""
+    switch, seen = tmp_path / "switch", tmp_path / "seen"
+    switch.write_text("Y")
+    own = tmp_path / "own"
+    own.write_text(f'#!/bin/sh\necho "$(cat {switch}) $*" >> {seen}\n'
+                   f'exec {sys.executable} -m pydumpfile "$@" --filter-in user\n')  # fmt: skip
+    own.chmod(0o755)
+    monkeypatch.setattr(judging, "SWITCH", str(switch))
+    monkeypatch.setattr(dumping, "kernel_filter_missing", lambda _: "")
+    commands = Commands(str(small.path), 31, (str(own),), "no-such-makedumpfile")
+    found = {one.way: one for one in measure_dumping(commands, bitmaps.Kept([]), 1, print)}
+    assert len(found["judged in kernel by copying, mmap"].ns) == 1
+    lines = seen.read_text().splitlines()
+    assert [line[0] for line in lines].count("N") == 2  # its bitmap, and its time
+    assert all("--filter-in kernel" in line for line in lines if line[0] == "N")
+    assert switch.read_text() == "Y"
 
 
 def test_a_dumper_that_fails_is_told_of_and_not_timed(small: BuiltCore, tmp_path: Path) -> None:

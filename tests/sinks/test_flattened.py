@@ -24,6 +24,7 @@ from pydumpfile.sinks.flattened import FlattenedStream
 from tests.sinks.flattened_reader import HEADER, CrashView, file_of, records_of
 
 NOWHERE = "/nonexistent"
+F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
 
 Write = tuple[int, bytes]
 WRITES = st.lists(st.tuples(st.integers(0, 3000), st.binary(max_size=40)), max_size=30)
@@ -214,7 +215,7 @@ def test_short_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None:
     """An ssh or a script may have left our standard output so."""
     os.set_blocking(pipe[1], False)
-    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
+    fcntl.fcntl(pipe[1], F_SETPIPE_SZ, 4096)
     received = bytearray()
 
     def read() -> None:

@@ -22,6 +22,8 @@ def test_all_ways_give_the_same_bitmap(tmp_path: Path) -> None:
     assert not [one for one in comparison.found if one.missing]
     for way in (BY_MMAP, BY_SCALAR, IN_PLACE, BY_COPYING, "user space, read 4K"):
         assert by_way[JUDGING, way].bitmap == by_way[DUMPING, "judged in kernel, mmap"].bitmap
+    copied = by_way[DUMPING, "judged in kernel by copying, mmap"]
+    assert copied.bitmap == by_way[JUDGING, BY_COPYING].bitmap
     # What makedumpfile judges otherwise is known: docs/ground-truth.md.
     assert by_way[DUMPING, "makedumpfile, mmap"].differing is not None
     assert (by_way[DUMPING, "makedumpfile, mmap"].differing or 0) < comparison.pages // 1000
