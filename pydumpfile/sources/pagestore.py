@@ -223,9 +223,9 @@ class PageStore:
     def _unpack(self, stored: Stored, places: array[int], buffer: memoryview) -> bool:
         """Whether all pages could be read and decompressed."""
         own = [off for off in stored.offs if off != self._zero_off]
-        low = min(own, default=0)
-        high = min(max(own, default=0) + self._page_size, self._image.size) if own else 0
-        if own and not self._headers.descriptors_off <= low < high:
+        low, last = min(own, default=0), max(own, default=0)
+        high = min(last + self._page_size, self._image.size) if own else 0
+        if own and not self._headers.descriptors_off <= low <= last < high:
             return False
         if high - low > WINDOW_SIZE:  # written in another order than that of the pages
             half = len(places) // 2

@@ -201,6 +201,23 @@ class TestLostPages:
                 source.view(0, 200 * PAGE)
             assert caught.value.address == n_left * PAGE
 
+    @both_ways
+    @pytest.mark.parametrize("behind", [0, 1, 20 * PAGE, 100 * PAGE, (1 << 63) - 2 * PAGE])
+    def test_one_leads_past_the_end(self, tmp_path: Path, use_mmap: bool, behind: int) -> None:
+        """Among pages that are read in pieces, since others lie between."""
+        path = write(tmp_path, Spec({pfn: content(pfn + 1) for pfn in range(80)}, status=0))
+        off = path.stat().st_size + behind
+        with path.open("r+b") as dump:
+            dump.seek(4 * PAGE + 24 * 60)
+            dump.write(off.to_bytes(8, "little"))
+        with opened(path, use_mmap) as source:
+            wanted = [(0, 30 * PAGE), (50 * PAGE, 80 * PAGE)]
+            with pytest.raises(LostPageError, match="file ends") as caught:
+                source.view(0, 80 * PAGE, wanted)
+            assert caught.value.address == 60 * PAGE
+            for pfn in (59, 61):
+                assert source.read_page(pfn, 12) == content(pfn + 1)
+
     def test_cut_inside_the_descriptors(self, tmp_path: Path) -> None:
         pages = {pfn: content(pfn) for pfn in range(200)}
         path = write(tmp_path, Spec(pages))
