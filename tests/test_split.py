@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -215,6 +216,35 @@ class TestWhatGoesWrong:
         assert self.marked(paths) == {True}
         last = Part(Path(paths[2]))
         assert None in {last.page(pfn) for pfn in last.table()}
+
+    def test_one_disk_is_gone(
+        self, small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That which the bitmaps were read back from."""
+        paths, gone = names(tmp_path, 2), Event()
+        write_at, read_at = OutputFile.write_at, OutputFile.read_at
+
+        def check(output: OutputFile) -> None:
+            if gone.is_set() and output.path == paths[0]:
+                raise output._failed(OSError(errno.EIO, "gone"), "using")
+
+        def write(output: OutputFile, off: int, data: bytes) -> None:
+            if off > 100_000:
+                gone.set()
+            check(output)
+            write_at(output, off, data)
+
+        def read(output: OutputFile, off: int, size: int) -> bytes:
+            check(output)
+            return read_at(output, off, size)
+
+        monkeypatch.setattr(OutputFile, "write_at", write)
+        monkeypatch.setattr(OutputFile, "read_at", read)
+        with pytest.raises(OutputError) as caught:
+            split(small.path, paths, level=0)
+        assert (caught.value.path, caught.value.errno) == (paths[0], errno.EIO)
+        last = Part(Path(paths[1]))
+        assert None not in {last.page(pfn) for pfn in last.table()}
 
     def test_what_was_written_is_not_on_one_disk(
         self, small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -119,7 +119,8 @@ class SplitSink:
 
     def read_bitmap2(self, first_pfn: int, end_pfn: int) -> Bitmap:
         """The bits ``[first_pfn, end_pfn)`` of the 2nd bitmap, if the outputs read back."""
-        return self._sinks[0].read_bitmap2(first_pfn, end_pfn)
+        sound = set(range(len(self._sinks))) - self._failed
+        return self._sinks[min(sound, default=0)].read_bitmap2(first_pfn, end_pfn)
 
     def start_pages(self, n_pages: int, share_zero: bool) -> None:
         """All bitmaps are written; decide which pages each part gets."""
@@ -141,8 +142,9 @@ class SplitSink:
         """
         pieces = self._read_in_turns() if self.reads_back else self._cut_at_boundaries(windows)
         for i, piece in pieces:
-            self._turns.append((i, piece.count()))
-            yield piece
+            if i not in self._failed:
+                self._turns.append((i, piece.count()))
+                yield piece
 
     def write_batch(self, descriptors: Bytes, data: Bytes, lost: Collection[int] = ()) -> None:
         """Pages that :meth:`in_turns` gave next, none but those of one turn."""
@@ -205,7 +207,7 @@ class SplitSink:
         while unfinished:
             for turns in list(unfinished):
                 bounds = next(turns[1], None)
-                if bounds is None or turns[0] in self._failed:
+                if bounds is None:
                     unfinished.remove(turns)
                 else:
                     yield turns[0], self.read_bitmap2(*bounds)
