@@ -119,9 +119,10 @@ def create(path: str, overwrite: bool, *inputs: Input) -> int:
     :param overwrite: replace what is there; else an existing file is refused.
     :param inputs: what is read.
     :raises OutputError: it cannot be created, or exists.
-    :raises UsageError: it is no regular file, or one of the inputs.
+    :raises UsageError: it is no regular file, one of the inputs, or where messages go.
     """
     refuse_inputs(path, path, *inputs)
+    _refuse_streams(path)
     _refuse_other_kinds(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
     try:
@@ -141,6 +142,7 @@ def create(path: str, overwrite: bool, *inputs: Input) -> int:
 def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
     """Raise what :func:`create` would, as far as that is known without touching anything."""
     refuse_inputs(path, path, *inputs)
+    _refuse_streams(path)
     _refuse_other_kinds(path)
     try:
         if os.path.lexists(path) and not overwrite:
@@ -156,6 +158,13 @@ def check_creatable(path: str, overwrite: bool, *inputs: Input) -> None:
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise output_error(path, error, "creating the dump") from error
+
+
+def _refuse_streams(path: str) -> None:
+    """Raise UsageError if standard output or error is ``path``: messages would end up in there."""
+    for fd, stream in ((1, "standard output"), (2, "standard error")):
+        if _is_same(path, fd):
+            raise UsageError(f"{path} is where {stream} goes; the output needs another name")
 
 
 def _refuse_other_kinds(path: str, fd: Optional[int] = None) -> None:
@@ -179,9 +188,13 @@ def refuse_inputs(target: Input, name: str, *inputs: Input) -> None:
     By whatever other name: a link is no way round.
     """
     for given in inputs:
-        try:
-            same = os.path.samestat(os.stat(target), os.stat(given))
-        except OSError:
-            continue  # one of them does not exist: not the same
-        if same:
+        if _is_same(target, given):
             raise UsageError(f"{name} is the input itself; the output needs another name")
+
+
+def _is_same(one: Input, other: Input) -> bool:
+    """Whether both exist, and are the same file."""
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except OSError:
+        return False

@@ -86,6 +86,28 @@ def test_the_input_is_never_the_output(
     assert core.read_bytes() == b"memory"
 
 
+@pytest.mark.parametrize(("fd", "stream"), [(1, "standard output"), (2, "standard error")])
+@pytest.mark.parametrize("name", ["dump", "link"])
+def test_never_where_messages_go(
+    core: Path, tmp_path: Path, fd: int, stream: str, name: str
+) -> None:
+    """They would end up in the dump, if only that it is saved."""
+    target, link = tmp_path / "dump", tmp_path / "link"
+    target.write_bytes(b"precious")
+    link.symlink_to("dump")
+    before = os.dup(fd)
+    try:
+        with target.open("ab") as messages:
+            os.dup2(messages.fileno(), fd)
+        for step in (check_creatable, OutputFile):
+            with pytest.raises(UsageError, match=f"{name} is where {stream} goes"):
+                step(str(tmp_path / name), True, str(core))
+    finally:
+        os.dup2(before, fd)
+        os.close(before)
+    assert target.read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize(
     ("name", "kind"),
