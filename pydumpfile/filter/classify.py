@@ -15,7 +15,7 @@ from pydumpfile.errors import FaultError, FormatError, MissingFactError, Pydumpf
 from pydumpfile.filter.filter_in import FilterIn
 from pydumpfile.filter.freelist import FreeLists
 from pydumpfile.filter.level import Kind, Level
-from pydumpfile.filter.plan import make_plan, marks_free_pages, needs_scan
+from pydumpfile.filter.plan import make_plan, marks_free_pages, needs_scan, tells_slab
 from pydumpfile.filter.scan import Scan, make_scan
 from pydumpfile.filter.tally import Tally
 from pydumpfile.kernel.facts import Facts
@@ -63,6 +63,7 @@ class PageFilter:
         self.undescribed_sections = 0
         """Sections of memory kept whole because their mem_map cannot be found."""
         self._straddles = False
+        self._keeps_user_data = False
         self.handicap: Optional[PydumpfileError] = None
         """Why nothing is known of any page, where the level does without."""
         self.candidates = self._pages(vmcore.source.data)
@@ -97,6 +98,7 @@ class PageFilter:
         is_dump = vmcore.source.dump_level is not None
         described = self.exists if is_dump else self.candidates
         scan = make_scan(self._filter_in, vmcore, described, make_plan(facts, self.level))
+        self._keeps_user_data = bool(self.level & Level.USER) and not tells_slab(facts)
         if self.level & Level.FREE and not marks_free_pages(facts):
             self._free_lists = FreeLists(vmcore)
         if needs_scan(facts, self.level):
@@ -116,6 +118,11 @@ class PageFilter:
             yield (
                 f"{self.undescribed_sections} sections of memory kept whole because their mem_map "
                 "cannot be found"
+            )
+        if self._keeps_user_data:
+            yield (
+                "user data kept because nothing tells slab from it (NUMBER(PG_slab) or "
+                "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)); give -x, or for -i what pydumpfile -g made of it"
             )
         if tally.unreadable:
             yield f"{tally.unreadable} pages kept because their struct page is unreadable"

@@ -92,8 +92,17 @@ def marks_free_pages(facts: Facts) -> bool:
     return by_type or facts.number("PG_buddy") is not None
 
 
+def tells_slab(facts: Facts) -> bool:
+    """Whether a struct page tells that it is slab's; else nobody can tell that it is user data.
+
+    Of slab, what would be bit 0 of ``mapping`` has another meaning since Linux 6.2. Each kernel
+    says what slab is, but what makedumpfile 1.7 writes of those since 6.12 (``-g``) does not.
+    """
+    return NEVER != _type(facts, "PAGE_SLAB_MAPCOUNT_VALUE") or NEVER != _slab_flag(facts)
+
+
 def make_plan(facts: Facts, level: Level) -> Plan:
-    """Fold ``facts`` and ``level``.
+    """Fold ``facts`` and ``level``. What the facts do not tell from something else is kept.
 
     :raises MissingFactError: the kernel does not say the least that is needed to judge a page.
     :raises FormatError: it says something that cannot be.
@@ -110,7 +119,7 @@ def make_plan(facts: Facts, level: Level) -> Plan:
         max_order=_max_order(facts),
         drop_cache=bool(level & (Level.CACHE | Level.CACHE_PRIVATE)),
         drop_cache_private=bool(level & Level.CACHE_PRIVATE),
-        drop_user=bool(level & Level.USER),
+        drop_user=bool(level & Level.USER) and tells_slab(facts),
         tail=_tail(facts),
         head=_flags_any(facts, _head_mask(facts)),
         slab_type=_type(facts, "PAGE_SLAB_MAPCOUNT_VALUE"),

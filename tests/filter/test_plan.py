@@ -11,7 +11,14 @@ from pydumpfile.errors import FormatError, MissingFactError, UsageError
 from pydumpfile.filter.classify import PageFilter
 from pydumpfile.filter.level import MAX_LEVEL, Kind, Level
 from pydumpfile.filter.native import NativeClassifier
-from pydumpfile.filter.plan import NEVER, PageTest, field_test, make_plan, needs_scan
+from pydumpfile.filter.plan import (
+    NEVER,
+    PageTest,
+    field_test,
+    make_plan,
+    needs_scan,
+    tells_slab,
+)
 from pydumpfile.filter.reference import ReferenceClassifier
 from pydumpfile.filter.scan import make_classifier
 from pydumpfile.kernel.facts import Facts
@@ -83,6 +90,20 @@ def test_slab_of_a_kernel_too_old_to_say() -> None:
     # Linux 6.10 and 6.11: neither flag nor type, if the type's number is not exported.
     no_type = {"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)": None}
     assert make_plan(facts_of("6.12", **no_type), Level.of(31)).slab_flag == NEVER
+
+
+def test_user_data_is_kept_where_slab_cannot_be_told_from_it() -> None:
+    """As makedumpfile's own -g describes Linux 6.12."""
+    types = ("SLAB", "BUDDY", "OFFLINE", "HUGETLB")
+    lacking = {f"NUMBER(PAGE_{name}_MAPCOUNT_VALUE)": None for name in types}
+    unknown = facts_of("6.12", **lacking)
+    assert not tells_slab(unknown)
+    assert not make_plan(unknown, Level.of(31)).drop_user
+    assert make_plan(unknown, Level.of(31)).drop_cache_private
+    for layout in LAYOUTS:
+        assert tells_slab(facts_of(layout)), layout
+    too_old_to_say = {"NUMBER(PG_slab)": None, "NUMBER(PG_head_mask)": None}
+    assert tells_slab(facts_of("5.15", **too_old_to_say))
 
 
 def test_compound_pages_of_old_kernels() -> None:

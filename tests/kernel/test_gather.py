@@ -11,7 +11,7 @@ import pytest
 import pydumpfile
 from pydumpfile.errors import FormatError, MismatchError, MissingFactError, UsageError
 from pydumpfile.filter.classify import PageFilter
-from pydumpfile.filter.level import Level
+from pydumpfile.filter.level import Kind, Level
 from pydumpfile.kernel.exports import describe
 from pydumpfile.kernel.vmcore import Vmcore
 from tests.builders import BuiltCore
@@ -179,6 +179,19 @@ def test_what_the_note_lacks_is_added(core_of: CoreMaker, vmlinux_of: dict[str, 
         assert vmcore.facts.place("OFFSET(page.private)").endswith("/vmlinux")
         assert vmcore.facts.place("OFFSET(page.flags)") == f"VMCOREINFO of {built.path}"
         assert kept(vmcore, 31) == core_of(MOVED).verdict(31)
+
+
+@pytest.mark.parametrize("level", [8, 31])
+def test_user_data_is_kept_where_nothing_tells_slab_from_it(
+    core_of: CoreMaker, tmp_path: Path, level: int
+) -> None:
+    built = core_of(replace(MOVED, drop_keys=("NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)",)))
+    with pydumpfile.open(built.path) as vmcore:
+        assert kept(vmcore, level) == core_of(MOVED).verdict(level & ~Level.USER)
+        statistics = pydumpfile.dump(vmcore, tmp_path / "dump", level)
+    assert any("user data kept because nothing tells slab" in said for said in statistics.warnings)
+    with pydumpfile.open(core_of(MOVED).path) as vmcore:
+        assert pydumpfile.dump(vmcore, tmp_path / "whole", level).left_out[Kind.USER]
 
 
 def test_a_contradiction_names_both_values_and_places(core_of: CoreMaker, tmp_path: Path) -> None:
