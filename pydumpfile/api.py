@@ -87,7 +87,7 @@ def dump(
         costs about 11 MiB. None: as many as there are CPUs, within 64 MiB.
     :param max_rss: bytes of memory for the whole process; lowers the number of threads.
     :param flattened: write the stream that ``-F`` gives; :mod:`pydumpfile.rearrange` reads it.
-    :param compression_level: how hard to compress, in the codec's own numbers.
+    :param compression_level: how hard to compress, in the codec's own numbers; not with ``"auto"``.
     :param without_unused_mem_map: leave out as well the struct pages that only describe pages left
         out.
     :param size_limit: bytes that the dump, or each of its parts, may have; else it is a
@@ -103,6 +103,8 @@ def dump(
     paths = _names(target)
     if flattened and len(paths) > 1:
         raise UsageError("the parts of a dump cannot be flattened")
+    if compression == AUTO and compression_level is not None:
+        raise UsageError("a compression level is in the numbers of one codec, auto may take any")
     where = Target(
         paths[0], overwrite, flattened, size_limit=size_limit, dry_run=dry_run,
         parts=paths if len(paths) > 1 else (), splitblock_size=splitblock_size,

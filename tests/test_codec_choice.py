@@ -65,6 +65,13 @@ def test_a_folder_that_is_not_there_is_for_the_dump_to_tell(
         pydumpfile.dump(small.path, tmp_path / "no" / "dump", compression="auto")
 
 
+def test_a_level_is_that_of_one_codec(small: BuiltCore, tmp_path: Path) -> None:
+    """Of several, some have none, so that it would depend on the day whether there is a dump."""
+    with pytest.raises(pydumpfile.errors.UsageError, match="auto may take any"):
+        pydumpfile.dump(small.path, tmp_path / "dump", compression="auto", compression_level=1)
+    assert not (tmp_path / "dump").exists()
+
+
 def test_a_dump(small: BuiltCore, tmp_path: Path) -> None:
     statistics = pydumpfile.dump(small.path, tmp_path / "dump", compression="auto")
     assert statistics.compression in {"none", "zlib", "lzo", "snappy", "zstd"}
