@@ -122,7 +122,7 @@ class PageFilter:
         if self._keeps_user_data:
             yield (
                 "user data kept because nothing tells slab from it (NUMBER(PG_slab) or "
-                "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)); give -x, or for -i what pydumpfile -g made of it"
+                "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)); give -x, or for -i what pydumpfile -g made"
             )
         if tally.unreadable:
             yield f"{tally.unreadable} pages kept because their struct page is unreadable"

@@ -98,7 +98,8 @@ def tells_slab(facts: Facts) -> bool:
     Of slab, what would be bit 0 of ``mapping`` has another meaning since Linux 6.2. Each kernel
     says what slab is, but what makedumpfile 1.7 writes of those since 6.12 (``-g``) does not.
     """
-    return NEVER != _type(facts, "PAGE_SLAB_MAPCOUNT_VALUE") or NEVER != _slab_flag(facts)
+    by_type, by_flag = _type(facts, "PAGE_SLAB_MAPCOUNT_VALUE"), _slab_flag(facts)
+    return (by_type, by_flag) != (NEVER, NEVER)
 
 
 def make_plan(facts: Facts, level: Level) -> Plan:
