@@ -106,6 +106,8 @@ class PageStore:
                 self._unpacker.prepare(flag)
         self._chunks: OrderedDict[int, int] = OrderedDict()
         self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._counted = -1, 0, 0
+        """Of which chunk pages were counted last, before which bit, and how many there are."""
 
     def drop_views(self) -> None:
         """Give back the window on the file, until the next page is asked for."""
@@ -196,7 +198,11 @@ class PageStore:
     def _index(self, pfn: int) -> int:
         """How many pages of the file come before ``pfn``, which is one of them."""
         chunk, above = divmod(pfn, _CHUNK_PFNS)
-        inside = _n_ones(self._chunk(chunk) & (1 << above) - 1)
+        counted_chunk, start, inside = self._counted
+        if chunk != counted_chunk or above < start:
+            start = inside = 0
+        inside += _n_ones(self._chunk(chunk) >> start & (1 << above - start) - 1)
+        self._counted = chunk, above, inside
         return self._n_before[chunk - self._first_chunk] + inside
 
     def _bits(self, low_pfn: int, high_pfn: int) -> int:
