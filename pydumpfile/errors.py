@@ -11,7 +11,7 @@ Exit code 2 is that of makedumpfile for a vmcoreinfo file of another release; no
 from __future__ import annotations
 
 import os
-from errno import EFBIG
+from errno import EDQUOT, EFBIG, ENOSPC
 from typing import Optional, TypeVar
 
 _Self = TypeVar("_Self", bound="PydumpfileError")
@@ -151,6 +151,11 @@ class OutputError(PydumpfileError):
     def reason(self) -> str:
         """Why, without where."""
         return os.strerror(self.errno)
+
+    @property
+    def lacks_space(self) -> bool:
+        """Whether a smaller dump may fit."""
+        return self.errno in (ENOSPC, EDQUOT, EFBIG)
 
 
 class SizeLimitError(OutputError):

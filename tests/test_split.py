@@ -217,10 +217,12 @@ class TestWhatGoesWrong:
         last = Part(Path(paths[2]))
         assert None in {last.page(pfn) for pfn in last.table()}
 
+    @pytest.mark.parametrize("all_or_nothing", [False, True])
     def test_one_disk_is_gone(
-        self, small: BuiltCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """That which the bitmaps were read back from."""
+        self, small: BuiltCore, tmp_path: Path, all_or_nothing: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """That which the bitmaps were read back from; and no other try would help."""
         paths, gone = names(tmp_path, 2), Event()
         write_at, read_at = OutputFile.write_at, OutputFile.read_at
 
@@ -241,7 +243,7 @@ class TestWhatGoesWrong:
         monkeypatch.setattr(OutputFile, "write_at", write)
         monkeypatch.setattr(OutputFile, "read_at", read)
         with pytest.raises(OutputError) as caught:
-            split(small.path, paths, level=0)
+            split(small.path, paths, level=0, all_or_nothing=all_or_nothing)
         assert (caught.value.path, caught.value.errno) == (paths[0], errno.EIO)
         last = Part(Path(paths[1]))
         assert None not in {last.page(pfn) for pfn in last.table()}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -25,10 +24,6 @@ from pydumpfile.sinks import STDOUT, Target, check_target
 if TYPE_CHECKING:
     from pydumpfile.progress import Progress
     from pydumpfile.stopwatch import Stopwatch
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a smaller dump helps against; the last is -L's too."""
-
 
 _INCOMPLETE = "This is an incomplete dumpfile, but might analyzable."
 """makedumpfile's words, which people look for."""
@@ -187,7 +182,7 @@ def _dump_with_retries(
                 options.filter_in,
             )  # fmt: skip
         except OutputError as error:
-            if error.errno not in _NO_SPACE:
+            if not error.lacks_space:
                 raise
             console.say(f"Can't write the dump file({error.path}). {error.reason}")
             if target.fd is not None or next_level is None:

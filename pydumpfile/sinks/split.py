@@ -43,7 +43,7 @@ class SplitSink:
     :param outputs: of the parts, in order; all are closed with this.
     :param block_pfns: the boundaries are multiples of it, or of more where that is no multiple of
         64, or would make a million blocks of the machine.
-    :param all_or_nothing: give up all parts with the first whose pages cannot be written.
+    :param all_or_nothing: give up all parts with the first that has no space for its pages.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class SplitSink:
                 self._sinks[i].write_batch(descriptors, data, lost)
             except OutputError as error:
                 self._fail(i, error)
-            if self._all_or_nothing:
+            if self._all_or_nothing and self._failure is not None and self._failure.lacks_space:
                 self._raise_failure()
 
     def finish(self, complete: bool) -> None:
