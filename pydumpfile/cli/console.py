@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 import time
 from enum import IntFlag
@@ -92,6 +93,20 @@ class Console:
         self._level = MessageLevel(level)
         self.drop_in = drop_in
         self._out = sys.stderr if data_on_stdout else sys.stdout
+        self._warns = True
+
+    def make_way(self) -> None:
+        """Say nothing amid a stream on standard output, if standard error goes there too (2>&1).
+
+        Only why it is over is told: the stream has no end mark then, and is not hurt any more.
+        """
+        try:
+            out, err = os.fstat(1), os.fstat(2)
+        except OSError:
+            return
+        if os.path.samestat(out, err) and not stat.S_ISCHR(out.st_mode):
+            self._level &= MessageLevel.ERROR
+            self._warns = False
 
     def say(self, text: str) -> None:
         """What everybody wants to know."""
@@ -123,7 +138,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """What nobody may miss, at any level."""
-        write_line(f"pydumpfile: warning: {text}", sys.stderr)
+        if self._warns:
+            write_line(f"pydumpfile: warning: {text}", sys.stderr)
 
     def fail(self, error: PydumpfileError) -> None:
         """Why it is over."""

@@ -33,6 +33,8 @@ def write_dump(options: Options, console: Console) -> int:
     """VMCORE to DUMPFILE, at the first level for which there is space."""
     stopwatch = _stopwatch() if options.profile else None
     target = _target(options, options.outputs, options.flattened)
+    if target.flattened and not target.dry_run:
+        console.make_way()
     with open_vmcore(options, console) as vmcore:
         check_target(target, *vmcore.files)
         console.say(_headline(vmcore))

@@ -289,6 +289,32 @@ def test_messages_that_cannot_be_written_do_not_spoil_the_dump(
 
 
 @pytest.mark.parametrize("program", ["pydumpfile", "makedumpfile"])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_messages_that_go_where_the_stream_does_do_not_spoil_it(
+    small: BuiltCore, tmp_path: Path, program: str, to_file: bool
+) -> None:
+    """``2>&1``; warnings, too, such as of a core that was cut short."""
+    core, said = tmp_path / "core", tmp_path / "said"
+    core.write_bytes(small.path.read_bytes()[:-5000])
+    code = f"import sys; sys.argv[0] = {program!r}; from pydumpfile.cli import entry; entry()"
+    words = [sys.executable, "-c", code, "-F", "-d", "31", "--message-level", "31"]
+    alone = subprocess.run([*words, str(core)], check=False, capture_output=True, timeout=300)
+    assert b"was cut short" in alone.stderr and len(alone.stderr) > 2000
+    with said.open("wb") as file:
+        mixed = subprocess.run(
+            [*words, str(core)], check=False, timeout=300,
+            stdout=file if to_file else subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    assert mixed.returncode == alone.returncode
+    assert (said.read_bytes() if to_file else mixed.stdout) == alone.stdout
+    failed = subprocess.run(
+        [*words, str(tmp_path / "nowhere")], check=False, timeout=300,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert b"No such file" in failed.stdout
+
+
+@pytest.mark.parametrize("program", ["pydumpfile", "makedumpfile"])
 @pytest.mark.parametrize("where", ["/dev/full", "a closed pipe"])
 @pytest.mark.parametrize("asked", ["--mem-usage", "-v", "--help"])
 def test_an_answer_that_cannot_be_written_is_none(
