@@ -224,12 +224,13 @@ def _slab_flag(facts: Facts) -> PageTest:
     """PG_slab, where slab is a page flag.
 
     It is a page type since Linux 6.10 (46df8e73a4a3), and bit 7, its place in kernels too old to
-    say, became PG_waiters: so bit 7 only counts where nothing is said of slab at all and the kernel
-    is older than any that says what PG_head_mask is.
+    say, became PG_waiters: so bit 7 only counts where nothing is said of slab at all, and the
+    kernel is older than any that says what PG_head_mask is, or has page.compound_head (4.4).
     """
     if facts.number("PG_slab") is not None:
         return _flag(facts, "PG_slab")
-    if facts.number("PAGE_SLAB_MAPCOUNT_VALUE") is None and facts.number("PG_head_mask") is None:
+    newer = ("PAGE_SLAB_MAPCOUNT_VALUE", "PG_head_mask")
+    if all(facts.number(name) is None for name in newer) and _tail(facts) == NEVER:
         return _flags_any(facts, _bit(7))
     return NEVER
 

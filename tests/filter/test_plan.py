@@ -85,7 +85,7 @@ def test_slab_is_what_the_kernel_says(layout: str) -> None:
 
 
 def test_slab_of_a_kernel_too_old_to_say() -> None:
-    old = {"NUMBER(PG_slab)": None, "NUMBER(PG_head_mask)": None}
+    old = dict.fromkeys(("NUMBER(PG_slab)", "NUMBER(PG_head_mask)", "OFFSET(page.compound_head)"))
     assert make_plan(facts_of("5.15", **old), Level.of(31)).slab_flag == PageTest(0, 1 << 7, 1 << 7)
     # Linux 6.10 and 6.11: neither flag nor type, if the type's number is not exported.
     no_type = {"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)": None}
@@ -102,8 +102,10 @@ def test_user_data_is_kept_where_slab_cannot_be_told_from_it() -> None:
     assert make_plan(unknown, Level.of(31)).drop_cache_private
     for layout in LAYOUTS:
         assert tells_slab(facts_of(layout)), layout
-    too_old_to_say = {"NUMBER(PG_slab)": None, "NUMBER(PG_head_mask)": None}
-    assert tells_slab(facts_of("5.15", **too_old_to_say))
+    lacking["NUMBER(PG_head_mask)"] = None
+    assert not tells_slab(facts_of("6.12", **lacking))
+    lacking["OFFSET(page.compound_head)"] = None  # too old to say
+    assert tells_slab(facts_of("6.12", **lacking))
 
 
 def test_compound_pages_of_old_kernels() -> None:
