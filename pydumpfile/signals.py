@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""SIGINT and SIGTERM: what they do to the command while it works, and before and after that.
+"""SIGINT, SIGTERM and SIGHUP: what they do to the command while it works, and before and after.
 
-Whoever is ignored stays ignored: a shell has its background jobs ignore SIGINT.
+Whoever is ignored stays ignored: a shell has its background jobs ignore SIGINT, nohup SIGHUP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, Optional[FrameType]], object]
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def leave_quietly(status: int) -> None:

@@ -405,7 +405,7 @@ class TestInterrupted:
         n = check_prefix(Dump(tmpfs / "dump"), small)
         assert n > 1000
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_by_a_signal(self, small: BuiltCore, tmp_path: Path, number: int) -> None:
         """Sent by the process to itself in the middle of the copy: no race."""
         code = (

@@ -30,6 +30,7 @@ sys.argv[0] = {program!r}
 from pydumpfile.cli import entry
 entry()
 """
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOADED = (
     "pydumpfile.cli.console", "pydumpfile.cli.command", "pydumpfile.dump",
     "pydumpfile.packing.native",
@@ -45,7 +46,7 @@ def dumping(code: str, core: BuiltCore, target: Path) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("program", ["pydumpfile", "makedumpfile"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("name", LOADED[:-1])
 def test_a_signal_while_it_is_loaded_ends_it_quietly(
     small: BuiltCore, tmp_path: Path, name: str, number: int, program: str
@@ -71,7 +72,7 @@ def test_hardly_anything_is_loaded_before_signals_are_seen_to() -> None:
     assert done.stdout.splitlines() == [" ".join(own), ""]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("words", [(), ("doctor",), ("initramfs", "--help")], ids="-".join)
 def test_a_signal_while_it_works_is_said(
     small: BuiltCore, tmp_path: Path, words: tuple[str, ...], number: int
@@ -130,10 +131,10 @@ def test_who_is_to_ignore_a_signal_does(small: BuiltCore, tmp_path: Path) -> Non
 def test_in_a_process_of_others_signals_are_theirs_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in NUMBERS]
     cli.main(["--version"])
     cli.main(["--nonsense"])
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in NUMBERS] == before
     assert capsys.readouterr().err.startswith("pydumpfile: ")
 
 

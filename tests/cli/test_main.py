@@ -26,12 +26,13 @@ from tests.sinks.kdump_reader import Dump
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """main() takes SIGTERM; the test process gets it back."""
+    """main() takes signals; the test process gets them back."""
     import signal
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

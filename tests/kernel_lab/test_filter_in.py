@@ -40,10 +40,11 @@ Spoil = Callable[[bytes], bytes]
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """main() takes SIGTERM; the test process gets it back."""
-    before = signal.getsignal(signal.SIGTERM)
+    """main() takes signals; the test process gets them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
