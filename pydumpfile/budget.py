@@ -35,7 +35,7 @@ class Spare(NamedTuple):
 
 def look_around(proc: str = "/proc") -> Spare:
     """What the machine has now; generous where the kernel does not say."""
-    available_size = rss_size = 0
+    available_size, rss_size = 1 << 40, 0
     address_space = _UNLIMITED
     try:
         with open(f"{proc}/meminfo", encoding="ascii") as meminfo:
@@ -56,7 +56,7 @@ def look_around(proc: str = "/proc") -> Spare:
     except (OSError, ValueError, IndexError):
         pass  # no /proc, or a strange one: it only advises
     n_cpus = len(os.sched_getaffinity(0))
-    return Spare(n_cpus, available_size or 1 << 40, rss_size, address_space)
+    return Spare(n_cpus, available_size, rss_size, address_space)
 
 
 def affordable_threads(spare: Spare, wanted: Optional[int], max_rss: Optional[int]) -> int:

@@ -72,6 +72,14 @@ def test_shortage(available: int, max_rss: Optional[int], says: str) -> None:
     assert re.search(says, found)
 
 
+def test_no_memory_left_is_not_taken_for_plenty(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable:          0 kB\n")
+    spare = look_around(str(tmp_path))
+    assert spare.available_size == 0
+    assert affordable_threads(spare, 64, None) == 1
+    assert shortage(spare, None)
+
+
 def test_this_machine() -> None:
     spare = look_around()
     assert spare.n_cpus == len(os.sched_getaffinity(0))
