@@ -5,11 +5,6 @@
 #include "group.h"
 #include "window.h"
 
-int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn)
-{
-	return clear_pages(window, first_pfn, end_pfn);
-}
-
 /* What one call works on. */
 struct scan {
 	const struct pydump_plan *plan;

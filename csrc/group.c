@@ -179,7 +179,7 @@ void pydump_judge_group(const struct pydump_plan *plan, const uint8_t *pages, ui
 	if (!left)
 		return;
 
-	if (left & ~slab)
+	if (left & ~slab && (plan->drop_cache || plan->drop_cache_private || plan->drop_user))
 		anon = which(&group, pages, plan->mapping_off, ANON_BIT, ANON_BIT) & ~slab;
 	if (left & ~anon && (plan->drop_cache || plan->drop_cache_private)) {
 		uint64_t cache = ~FLAGS(plan->lru_mask, 0) & left & ~anon;

@@ -70,9 +70,6 @@ int64_t pydump_classify(const struct pydump_plan *plan, const struct pydump_bloc
 int64_t pydump_pass_free(const struct pydump_plan *plan, const struct pydump_block *block,
 			 uint64_t first_pfn, uint64_t end_pfn, struct pydump_window *window);
 
-/* Clear the bits [first_pfn, end_pfn) inside the window; returns how many were set. */
-int64_t pydump_clear(struct pydump_window *window, uint64_t first_pfn, uint64_t end_pfn);
-
 /*
  * What the answer of /proc/vmcore_pfn_lists to one request has said so far. Zeros before its first
  * record, but for end_pfn.

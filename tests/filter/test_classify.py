@@ -202,6 +202,7 @@ _BLOCKS = {
     "smaller": {"mapcount": "buddy", "private": SMALL_ORDERS - 2},
     "impossible": {"mapcount": "buddy", "private": SMALL_ORDERS},
     "user": {"mapping": 1, "private": SMALL_ORDERS - 1},
+    "tail": {"mapcount": "buddy", "private": SMALL_ORDERS - 1, "lru_next": 1},
     "kernel": {},
 }
 
