@@ -200,8 +200,10 @@ def _codec(text: str) -> str:
 
 def _compress_level(text: str) -> int:
     """May be negative: zstd's fast levels."""
-    sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text)
-    return sign * _number("compression level", 100)(digits)
+    digits = text[1:] if text[:1] == "-" else text
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= 100):
+        raise UsageError(f"compression level {text[:40]!r} is not a number from -100 to 100")
+    return int(text)
 
 
 OPTIONS = (

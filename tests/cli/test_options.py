@@ -105,6 +105,7 @@ def test_levels(text: str) -> None:
      (("-d", "٣"), "dump level '٣'"), (("-d", "9" * 5000), "is not a number"),
      (("--num-threads", "x"), "number of threads 'x'"), (("--max-rss", "M"), "size 'M'"),
      (("--max-rss", "4 M"), "size '4 M'"), (("--compress-level", "fast"), "compression level"),
+     (("--compress-level", "-101"), "'-101' is not a number from -100 to 100"),
      (("--compress", "lz4"), "compression 'lz4' is not one of none, zlib"),
      (("--nonsense",), "nonsense"), (("-q",), "-q"), (("--partial-dmesg",), "--dump-dmesg"),
      (("extra",), "expected VMCORE DUMPFILE, found extra vmcore dump"),
