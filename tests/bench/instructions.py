@@ -241,8 +241,8 @@ def inclusive(dump: str, function: str) -> int:
             inside = line == f"fn={function}"
         elif line.startswith("cob="):  # the next call is of another object
             is_foreign = True
-        elif inside and line[:1].isdigit():  # of a line, or of a call: where from, how many
-            total += 0 if is_foreign else int(line.split()[1])
+        elif line[:1].isdigit():  # of a line, or of a call: where from, how many
+            total += int(line.split()[1]) if inside and not is_foreign else 0
             is_foreign = False
     assert total, f"callgrind does not tell of {function}"
     return total
@@ -268,8 +268,6 @@ def main() -> None:
         return
     found = count()
     if sys.argv[1:] == ["--record"]:
-        for again in (count(), count()):  # once in a while callgrind misses some
-            found = {name: max(per_page, again[name]) for name, per_page in found.items()}
         RECORD.write_text(json.dumps({**made_by(), "counts": found}, indent=1) + "\n", "utf-8")
     print(table(("loop", "instructions a page"), [[name, str(n)] for name, n in found.items()]))
 

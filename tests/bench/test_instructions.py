@@ -47,6 +47,10 @@ def test_instructions_of_a_function_are_its_own_and_those_of_what_it_calls_of_ou
 summary: 999
 fn=main
 1 100
+cob=/lib/libc.so.6
+cfn=memset
+calls=1 4
+2 7
 cfn=loop
 calls=1 5
 2 41
