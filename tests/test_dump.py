@@ -413,6 +413,7 @@ class TestInterrupted:
             "from pydumpfile import cli\n"
             "from pydumpfile.sinks.kdump import KdumpSink\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this\n"
             "write, calls = KdumpSink.write_batch, []\n"
             "def write_batch(self, *batch):\n"
             "    write(self, *batch)\n"

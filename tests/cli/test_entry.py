@@ -26,6 +26,7 @@ class Finder:
             {action}
 sys.meta_path.insert(0, Finder())
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
 sys.argv[0] = {program!r}
 from pydumpfile.cli import entry
 entry()
