@@ -121,12 +121,14 @@ class Option(NamedTuple):
     """makedumpfile 1.7 does not know it, so it takes no abbreviation away from those it knows."""
 
 
-def _number(what: str, most: int) -> Callable[[str], int]:
-    """From text to a decimal number from 0 to ``most``."""
+def _number(what: str, most: int, least: int = 0) -> Callable[[str], int]:
+    """From text to a decimal number from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most):
-            raise UsageError(f"{what} {text[:40]!r} is not a number from 0 to {most}")
+        digits = text[1:] if text[:1] == "-" and least < 0 else text
+        is_number = digits.isascii() and digits.isdecimal() and len(digits) < 20
+        if not (is_number and least <= int(text) <= most):
+            raise UsageError(f"{what} {text[:40]!r} is not a number from {least} to {most}")
         return int(text)
 
     return parse
@@ -198,14 +200,6 @@ def _codec(text: str) -> str:
     return text
 
 
-def _compress_level(text: str) -> int:
-    """May be negative: zstd's fast levels."""
-    digits = text[1:] if text[:1] == "-" else text
-    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= 100):
-        raise UsageError(f"compression level {text[:40]!r} is not a number from -100 to 100")
-    return int(text)
-
-
 OPTIONS = (
     Option("-c", "compression", "compress pages with zlib", value="zlib"),
     Option("-l", "compression", "compress pages with lzo", value="lzo"),
@@ -214,7 +208,7 @@ OPTIONS = (
     Option("--compress", "compression", "compress pages with none, zlib, lzo, snappy or zstd; auto"
            " measures which one is done soonest here", "CODEC", _codec, extra=True),
     Option("--compress-level", "compress_level", "how hard to try, in the codec's own numbers",
-           "N", _compress_level, extra=True),
+           "N", _number("compression level", 100, -100), extra=True),  # zstd's fast ones are < 0
     Option("-d", "levels", "leave out pages by level, 0 to 31 (default: 0, none); of several"
            " the next is tried when there is no space", "LEVEL[,...]", _levels),
     Option("-E", "elf", "write an ELF core, uncompressed, of a VMCORE that is one"),

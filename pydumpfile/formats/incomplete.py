@@ -27,7 +27,7 @@ def mark_incomplete(start: bytes) -> bytes:
 
     :param start: as many as there are; ``MARKED_SIZE`` are enough.
     """
-    if start[:8] == KDUMP_SIGNATURE and len(start) >= _BLOCK_SIZE_OFF + 4:
+    if start[:8] == KDUMP_SIGNATURE and len(start) >= MARKED_SIZE:
         for u32 in _U32.values():
             if u32.unpack_from(start, _BLOCK_SIZE_OFF)[0] in _BLOCK_SIZES:
                 return _with_bits(start, u32, _STATUS_OFF, DUMP_DH_COMPRESSED_INCOMPLETE)
